@@ -1,0 +1,1 @@
+"""Other companies' systems: payment, carrier, warehouse and notification providers, one room each."""
