@@ -1,0 +1,417 @@
+"""States, transitions and what follows from them: the header of an order and who is waited for.
+
+Truth is quantities and money; nothing here is assigned, everything is derived. The workflow derives from
+its state, the database from its rows, both by `derive_header`: two independent roads to one answer (law I15).
+"""
+
+import hashlib
+import json
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from domain.orders import CarrierEventType, Frozen, OrderRules, ReportKind
+from domain.quantities import HANDED_OVER, Bucket, Buckets
+from domain.refusals import OrderRuleError
+
+
+class OrderStatus(StrEnum):
+    """Header status of an order."""
+
+    RECEIVED = "received"  # intake stored, acceptance under way
+    CONFIRMED = "confirmed"  # promised; nothing is at a node yet
+    IN_FULFILLMENT = "in_fulfillment"  # at least one unit was released
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+    REJECTED = "rejected"
+
+
+TERMINAL_STATUSES = (OrderStatus.COMPLETED, OrderStatus.CANCELLED, OrderStatus.REJECTED)
+
+
+class PaymentState(StrEnum):
+    """State of one tender."""
+
+    PENDING = "pending"  # a call is under way, or its outcome is not known yet
+    FAILED = "failed"  # declined; another attempt is a new intent
+    AUTHORIZED = "authorized"
+    PARTIALLY_CAPTURED = "partially_captured"
+    CAPTURED = "captured"
+    VOIDED = "voided"
+
+
+class FulfillmentState(StrEnum):
+    """State of one fulfillment order."""
+
+    OPEN = "open"  # allocated, to be released
+    SUBMITTED = "submitted"  # the node has it
+    ACCEPTED = "accepted"
+    IN_PROGRESS = "in_progress"  # picking or packed
+    CANCELLATION_REQUESTED = "cancellation_requested"
+    SHIPPED = "shipped"
+    CLOSED = "closed"
+    CANCELLED = "cancelled"
+
+
+class TrackingState(StrEnum):
+    """State of one parcel, as the carrier tells it."""
+
+    LABEL_CREATED = "label_created"
+    PRE_TRANSIT = "pre_transit"
+    IN_TRANSIT = "in_transit"
+    OUT_FOR_DELIVERY = "out_for_delivery"
+    AVAILABLE_FOR_PICKUP = "available_for_pickup"
+    DELIVERY_EXCEPTION = "delivery_exception"
+    DELIVERED = "delivered"
+    VOIDED = "voided"
+
+
+class WaitingOn(StrEnum):
+    """Who is waited for."""
+
+    NOBODY = "nobody"
+    CUSTOMER = "customer"
+    PAYMENT = "payment"
+    SUPPLY = "supply"
+    NODE = "node"
+    CARRIER = "carrier"
+
+
+class Team(StrEnum):
+    """Owner teams."""
+
+    COMMERCE = "commerce"
+    INVENTORY = "inventory"
+    FULFILLMENT = "fulfillment"
+    FINANCE = "finance"
+    SERVICE = "service"
+
+
+class IllegalTransition(OrderRuleError):
+    """The state does not allow this event."""
+
+    code = "illegal_transition"
+
+
+class Wait(Frozen):
+    """Who is waited for, which team owns the wait, why, since when and until when."""
+
+    waiting_on: WaitingOn
+    owner: Team
+    cause: str
+    since: datetime
+    next_event: str
+    deadline: datetime
+
+
+class TenderFact(Frozen):
+    """What the header must know of one tender. Amounts in minor units."""
+
+    tender_id: str
+    state: PaymentState
+    amount_minor: int
+    authorized_minor: int = 0
+    captured_minor: int = 0
+    refunded_minor: int = 0
+    since: datetime
+    deadline: datetime
+
+
+class FulfillmentFact(Frozen):
+    """What the header must know of one fulfillment order. `stage` is the bucket that its units are in."""
+
+    fulfillment_id: str
+    node_id: str
+    state: FulfillmentState
+    stage: Bucket
+    units: int
+    captured: bool = False
+    tracking: TrackingState | None = None
+    since: datetime
+    deadline: datetime
+
+
+class OrderFacts(Frozen):
+    """Everything that the header of an order is derived from."""
+
+    rejected: bool = False
+    total_minor: int
+    owed_minor: int
+    quantities: Buckets
+    tenders: tuple[TenderFact, ...]
+    fulfillments: tuple[FulfillmentFact, ...]
+    rules: OrderRules = OrderRules()
+    changed_at: datetime
+
+
+class Header(Frozen):
+    """The derived header of an order."""
+
+    status: OrderStatus
+    payment_status: str
+    fulfillment_status: str
+    wait: Wait | None
+    digest: str
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the order waits for nobody any more."""
+        return self.status in TERMINAL_STATUSES
+
+
+def derive_header(facts: OrderFacts) -> Header:
+    """The header that follows from the facts."""
+    status = _order_status(facts)
+    return Header(
+        status=status,
+        payment_status=_payment_status(facts),
+        fulfillment_status=_fulfillment_status(facts.quantities),
+        wait=None if status in TERMINAL_STATUSES else _first_wait(facts),
+        digest=digest(facts, status),
+    )
+
+
+def is_settled(facts: OrderFacts) -> bool:
+    """Captured less refunded equals what is owed, and no authorization is left open."""
+    kept = sum(t.captured_minor - t.refunded_minor for t in facts.tenders)
+    closed = all(t.state not in _OPEN_MONEY for t in facts.tenders)
+    return kept == facts.owed_minor and closed
+
+
+_OPEN_MONEY = (PaymentState.PENDING, PaymentState.AUTHORIZED, PaymentState.PARTIALLY_CAPTURED)
+
+
+def covers(facts: OrderFacts) -> bool:
+    """Whether the authorizations cover what is owed."""
+    return sum(t.authorized_minor for t in facts.tenders) >= facts.owed_minor
+
+
+def _order_status(facts: OrderFacts) -> OrderStatus:
+    q = facts.quantities
+    if facts.rejected:
+        return OrderStatus.REJECTED
+    if q.live == 0 and is_settled(facts):
+        return OrderStatus.COMPLETED if q.of(*HANDED_OVER) else OrderStatus.CANCELLED
+    if any(f.stage not in (Bucket.ALLOCATED, Bucket.CANCELLED) for f in facts.fulfillments):
+        return OrderStatus.IN_FULFILLMENT
+    return OrderStatus.CONFIRMED
+
+
+def _fulfillment_status(q: Buckets) -> str:
+    if q.of(*HANDED_OVER) == 0:
+        return "unfulfilled"
+    if q.live - q.shipped > 0:
+        return "partially_fulfilled"
+    if q.shipped == 0:
+        return "delivered"
+    return "partially_delivered" if q.delivered else "fulfilled"
+
+
+def _payment_status(facts: OrderFacts) -> str:
+    captured = sum(t.captured_minor for t in facts.tenders)
+    refunded = sum(t.refunded_minor for t in facts.tenders)
+    if captured and refunded == captured:
+        return "refunded"
+    if refunded:
+        return "partially_refunded"
+    if captured:
+        to_ship = facts.quantities.live - facts.quantities.shipped
+        return "captured" if captured == facts.owed_minor and to_ship == 0 else "partially_captured"
+    if facts.tenders and all(t.state is PaymentState.VOIDED for t in facts.tenders):
+        return "voided"
+    if facts.tenders and covers(facts) and all(t.state is PaymentState.AUTHORIZED for t in facts.tenders):
+        return "authorized"
+    return "pending"
+
+
+def _first_wait(facts: OrderFacts) -> Wait:
+    """The wait whose deadline comes first."""
+    waits = [*_payment_waits(facts), *_stock_waits(facts), *_fulfillment_waits(facts)]
+    if not waits:
+        since = facts.changed_at
+        waits = [
+            Wait(
+                waiting_on=WaitingOn.PAYMENT,
+                owner=Team.FINANCE,
+                cause="settlement",
+                since=since,
+                next_event="open authorizations are voided and the order closes",
+                deadline=since + timedelta(seconds=facts.rules.settle_s),
+            )
+        ]
+    return min(waits, key=lambda w: (w.deadline, w.cause))
+
+
+def _payment_waits(facts: OrderFacts) -> list[Wait]:
+    waits = []
+    for tender in facts.tenders:
+        if tender.state is PaymentState.PENDING:
+            waits.append(
+                _wait(tender, WaitingOn.PAYMENT, Team.FINANCE, "payment_pending", "the provider answers")
+            )
+        if tender.state is PaymentState.FAILED and facts.quantities.live:
+            text = "the customer fixes the payment, else the order is cancelled"
+            waits.append(_wait(tender, WaitingOn.CUSTOMER, Team.SERVICE, "payment_declined", text))
+    return waits
+
+
+def _stock_waits(facts: OrderFacts) -> list[Wait]:
+    paid = facts.tenders == () or all(
+        t.state not in (PaymentState.PENDING, PaymentState.FAILED) for t in facts.tenders
+    )
+    unallocated = facts.quantities.of(Bucket.OPEN, Bucket.RESERVED)
+    if not paid or not unallocated:
+        return []
+    since = facts.changed_at
+    return [
+        Wait(
+            waiting_on=WaitingOn.SUPPLY,
+            owner=Team.INVENTORY,
+            cause="allocation",
+            since=since,
+            next_event="units are committed to nodes",
+            deadline=since + timedelta(seconds=facts.rules.resource_s),
+        )
+    ]
+
+
+_FULFILLMENT_WAITS = {
+    FulfillmentState.OPEN: (WaitingOn.NODE, "release", "the node takes the work"),
+    FulfillmentState.SUBMITTED: (WaitingOn.NODE, "node_acceptance", "the node accepts or packs"),
+    FulfillmentState.ACCEPTED: (WaitingOn.NODE, "picking", "the node picks and packs"),
+    FulfillmentState.IN_PROGRESS: (WaitingOn.NODE, "hand_over", "the parcel is handed over"),
+    FulfillmentState.CANCELLATION_REQUESTED: (
+        WaitingOn.NODE,
+        "stop_answer",
+        "the node says whether it could stop",
+    ),
+    FulfillmentState.SHIPPED: (WaitingOn.CARRIER, "delivery", "the carrier scans or delivers the parcel"),
+}
+
+
+def _fulfillment_waits(facts: OrderFacts) -> list[Wait]:
+    waits = []
+    for fulfillment in facts.fulfillments:
+        if fulfillment.state not in _FULFILLMENT_WAITS:
+            continue
+        waiting_on, cause, text = _FULFILLMENT_WAITS[fulfillment.state]
+        waits.append(_wait(fulfillment, waiting_on, Team.FULFILLMENT, cause, text))
+    return waits
+
+
+def _wait(
+    fact: TenderFact | FulfillmentFact, waiting_on: WaitingOn, owner: Team, cause: str, next_event: str
+) -> Wait:
+    return Wait(
+        waiting_on=waiting_on,
+        owner=owner,
+        cause=cause,
+        since=fact.since,
+        next_event=next_event,
+        deadline=fact.deadline,
+    )
+
+
+def digest(facts: OrderFacts, status: OrderStatus) -> str:
+    """What must be the same in workflow and database once both are quiet: states, quantities, money; no times."""
+    content = {
+        "status": status,
+        "owed": facts.owed_minor,
+        "quantities": facts.quantities.nonzero(),
+        "tenders": sorted(
+            (t.tender_id, t.state, t.authorized_minor, t.captured_minor, t.refunded_minor)
+            for t in facts.tenders
+        ),
+        "fulfillments": sorted((f.fulfillment_id, f.state, f.stage, f.captured) for f in facts.fulfillments),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+
+# --- fulfillment orders -------------------------------------------------------------------------------
+
+_REPORTS: dict[ReportKind, tuple[tuple[FulfillmentState, ...], FulfillmentState, Bucket | None]] = {
+    ReportKind.ACCEPTED: ((FulfillmentState.SUBMITTED,), FulfillmentState.ACCEPTED, None),
+    ReportKind.PICKED: (
+        (FulfillmentState.SUBMITTED, FulfillmentState.ACCEPTED),
+        FulfillmentState.IN_PROGRESS,
+        Bucket.PICKED,
+    ),
+    ReportKind.PACKED: (
+        (FulfillmentState.SUBMITTED, FulfillmentState.ACCEPTED, FulfillmentState.IN_PROGRESS),
+        FulfillmentState.IN_PROGRESS,
+        Bucket.PACKED,
+    ),
+    ReportKind.HANDED_OVER: (
+        (FulfillmentState.IN_PROGRESS, FulfillmentState.CANCELLATION_REQUESTED),
+        FulfillmentState.SHIPPED,
+        Bucket.SHIPPED,
+    ),
+    ReportKind.CANCEL_AGREED: (
+        (FulfillmentState.CANCELLATION_REQUESTED,),
+        FulfillmentState.CANCELLED,
+        Bucket.CANCELLED,
+    ),
+    ReportKind.CANCEL_DECLINED: (
+        (FulfillmentState.CANCELLATION_REQUESTED,),
+        FulfillmentState.IN_PROGRESS,
+        None,
+    ),
+}
+
+
+def after_report(kind: ReportKind, state: FulfillmentState, stage: Bucket) -> tuple[FulfillmentState, Bucket]:
+    """State and stage of a fulfillment order after a node's report.
+
+    Raises:
+        IllegalTransition: the report does not fit the state; the text says what does.
+    """
+    allowed, target, bucket = _REPORTS[kind]
+    possible = ", ".join(k for k, (states, _, _) in _REPORTS.items() if state in states) or "nothing"
+    if state not in allowed or (kind is ReportKind.PACKED and stage is Bucket.PACKED):
+        raise IllegalTransition(f"{kind} does not fit state {state} ({stage}); possible: {possible}")
+    if kind is ReportKind.HANDED_OVER and stage is not Bucket.PACKED:
+        raise IllegalTransition(f"{kind} needs a packed parcel, the units are {stage}; possible: {possible}")
+    return target, bucket or stage
+
+
+# --- parcels ------------------------------------------------------------------------------------------
+
+_RANK = {
+    TrackingState.LABEL_CREATED: 0,
+    TrackingState.PRE_TRANSIT: 1,
+    TrackingState.IN_TRANSIT: 2,
+    TrackingState.DELIVERY_EXCEPTION: 2,
+    TrackingState.OUT_FOR_DELIVERY: 3,
+    TrackingState.AVAILABLE_FOR_PICKUP: 3,
+    TrackingState.DELIVERED: 4,
+    TrackingState.VOIDED: 4,
+}
+
+
+class Scan(Frozen):
+    """What a carrier event does: the new state, or None with the reason why it changes nothing."""
+
+    state: TrackingState | None
+    why: str | None = None
+    implies_hand_over: bool = False
+
+
+def after_scan(
+    event: CarrierEventType, current: TrackingState, last_at: datetime | None, at: datetime
+) -> Scan:
+    """What a carrier event does to a parcel. The highest rank wins, the first terminal state stands.
+
+    Facts are never refused: what changes nothing says why.
+    """
+    moves = event not in (CarrierEventType.PRE_TRANSIT,)
+    if current in (TrackingState.DELIVERED, TrackingState.VOIDED):
+        return Scan(state=None, why=f"parcel is already {current}")
+    new = TrackingState.IN_TRANSIT if event is CarrierEventType.HANDED_OVER else TrackingState(event.value)
+    if TrackingState.DELIVERY_EXCEPTION in (new, current) and new is not TrackingState.DELIVERED:
+        if last_at is not None and at <= last_at:
+            return Scan(state=None, why="older than what is known")
+        return Scan(state=new, implies_hand_over=moves)
+    if new == current:
+        return Scan(state=None, why="known already", implies_hand_over=moves)
+    if _RANK[new] < _RANK[current]:
+        return Scan(state=None, why=f"parcel is already {current}", implies_hand_over=moves)
+    return Scan(state=new, implies_hand_over=moves)

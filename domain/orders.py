@@ -1,0 +1,169 @@
+"""The order as the storefront placed it: what enters the workflow and never changes.
+
+No name, address or e-mail is here: personal data stays in the vault, and the order carries the opaque
+`customer_ref` and the coarse zone that sourcing needs. Lines are tuples on the wire, so that an order of
+1,500 lines stays well below 128 KiB.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from domain.ids import OrderId, Sku, TenderId
+
+MAX_LINES = 1500
+MAX_QUANTITY = 100_000
+MAX_MINOR = 10**12
+
+Minor = Annotated[int, Field(ge=0, le=MAX_MINOR, strict=True)]
+Quantity = Annotated[int, Field(ge=1, le=MAX_QUANTITY, strict=True)]
+Code = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+
+
+class Frozen(BaseModel):
+    """A value that never changes once made. Grows by optional fields only: it may be in a history."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class ServiceLevel(StrEnum):
+    """How fast the customer asked for it."""
+
+    STANDARD = "standard"
+    EXPRESS = "express"
+
+
+class Split(StrEnum):
+    """May the order leave in parts?"""
+
+    ASAP = "asap"  # each part as soon as it can
+    TOGETHER = "together"  # all of it from one node
+
+
+class OrderLine(NamedTuple):
+    """One line as ordered. Amounts are minor units of the order's currency, for the whole line but the price."""
+
+    line_no: Annotated[int, Field(ge=1, le=MAX_LINES, strict=True)]
+    sku: Annotated[Sku, Field(min_length=1, max_length=64)]
+    quantity: Quantity
+    unit_price_minor: Minor
+    discount_minor: Minor = 0
+    tax_minor: Minor = 0
+
+
+class TenderAsk(Frozen):
+    """One payment instrument, to be authorized for `amount_minor`. `reference` is the provider's token."""
+
+    tender_id: TenderId
+    sequence: int
+    provider: Code
+    reference: Code
+    amount_minor: Minor
+
+
+class PlaceOrder(Frozen):
+    """Everything the workflow needs to see an order through."""
+
+    order_id: OrderId
+    order_number: Code
+    channel: Code
+    currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
+    customer_ref: Code
+    country: str
+    region: str
+    zone_id: str
+    lines: tuple[OrderLine, ...]
+    shipping_minor: Minor = 0
+    shipping_tax_minor: Minor = 0
+    service_level: ServiceLevel = ServiceLevel.STANDARD
+    split: Split = Split.ASAP
+    tenders: tuple[TenderAsk, ...]
+    total_minor: Minor
+    placed_at: datetime
+
+    @property
+    def units(self) -> int:
+        """Units over all lines."""
+        return sum(line.quantity for line in self.lines)
+
+
+class ActorKind(StrEnum):
+    """Who did it."""
+
+    CUSTOMER = "customer"
+    PERSON = "person"
+    PROGRAM = "program"
+    NODE = "node"
+    CARRIER = "carrier"
+    PROVIDER = "provider"
+    SYSTEM = "system"
+    OPERATOR = "operator"  # acted through Temporal directly
+
+
+class Actor(Frozen):
+    """Who asked for a change, as recorded with the command."""
+
+    kind: ActorKind
+    id: Annotated[str, StringConstraints(min_length=1, max_length=80)]
+    role: str | None = None
+
+
+SYSTEM = Actor(kind=ActorKind.SYSTEM, id="accord")
+OPERATOR = Actor(kind=ActorKind.OPERATOR, id="temporal")
+
+
+class CancelReason(StrEnum):
+    """Why an order or part of it was cancelled."""
+
+    CHANGED_MIND = "changed_mind"
+    DUPLICATE = "duplicate"
+    FOUND_ELSEWHERE = "found_elsewhere"
+    FRAUD = "fraud"
+    OTHER = "other"
+    PAYMENT_DECLINED = "payment_declined"  # set by the payment window
+    OUT_OF_STOCK = "out_of_stock"  # the reservation lapsed and nothing is left
+
+
+class OrderRules(Frozen):
+    """Durations and limits of one order, pinned at acceptance. Seconds; from the `order` ruleset."""
+
+    version: str = "order@1"
+    reservation_limit_s: int = 1800
+    hold_through_payment_window: bool = True
+    payment_pending_s: int = 900
+    payment_window_s: int = 86_400
+    node_accept_s: int = 7_200
+    node_pack_s: int = 86_400
+    pickup_grace_s: int = 86_400
+    node_stop_answer_s: int = 3_600
+    carrier_silence_s: int = 604_800
+    settle_s: int = 86_400
+    resource_s: int = 300
+
+
+class ReportKind(StrEnum):
+    """What a node can report on a fulfillment order."""
+
+    ACCEPTED = "accepted"
+    PICKED = "picked"
+    PACKED = "packed"
+    HANDED_OVER = "handed_over"
+    CANCEL_AGREED = "cancel_agreed"
+    CANCEL_DECLINED = "cancel_declined"
+
+
+class CarrierEventType(StrEnum):
+    """What a carrier can tell of a parcel."""
+
+    HANDED_OVER = "handed_over"
+    PRE_TRANSIT = "pre_transit"
+    IN_TRANSIT = "in_transit"
+    OUT_FOR_DELIVERY = "out_for_delivery"
+    AVAILABLE_FOR_PICKUP = "available_for_pickup"
+    DELIVERY_EXCEPTION = "delivery_exception"
+    DELIVERED = "delivered"
+
+
+PaymentFact = Literal["method_updated", "authorized", "declined"]

@@ -1,0 +1,191 @@
+"""What can be said to an order: the arguments and the answers of its updates, signals and queries.
+
+Every command carries a `command_id` chosen by the sender (the API mints it). It is the idempotency key:
+one outcome for ever, whichever way the command came in. Fields may be added with defaults, never removed.
+"""
+
+from datetime import datetime
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import Field, StringConstraints
+
+from domain.orders import (
+    Actor,
+    CancelReason,
+    CarrierEventType,
+    Frozen,
+    PaymentFact,
+    ReportKind,
+)
+
+CommandKey = Annotated[str, StringConstraints(min_length=1, max_length=120)]
+
+
+class Accept(Frozen):
+    """Wait for the answer to the order: accepted with a promise, or rejected with the reason."""
+
+    command_id: CommandKey = "accept"
+
+
+class ShortLine(NamedTuple):
+    """A line that cannot be held. `available` counts the units that could be."""
+
+    line_no: int
+    sku: str
+    requested: int
+    available: int
+
+
+class Accepted(Frozen):
+    """Stock is held on concrete nodes and a promise is made. `promised_by` is a date at the destination."""
+
+    kind: Literal["accepted"] = "accepted"
+    order_version: int
+    promised_by: str
+    reserved_until: datetime
+    nodes: tuple[str, ...]
+
+
+class Rejected(Frozen):
+    """Nothing was reserved and nothing will be charged."""
+
+    kind: Literal["rejected"] = "rejected"
+    code: str
+    detail: str
+    order_version: int
+    lines: tuple[ShortLine, ...] = ()
+
+
+AcceptOutcome = Annotated[Accepted | Rejected, Field(discriminator="kind")]
+
+
+class CancelOrder(Frozen):
+    """Cancel everything that has not left yet."""
+
+    command_id: CommandKey
+    reason: CancelReason = CancelReason.OTHER
+    actor: Actor | None = None
+
+
+class CancelledLine(NamedTuple):
+    """Units of one line: asked for, cancelled, still waiting for the node, declined."""
+
+    line_no: int
+    requested: int
+    cancelled: int
+    waiting: int
+    declined: int
+
+
+class FreedStock(NamedTuple):
+    """Units given back to a node."""
+
+    sku: str
+    node_id: str
+    quantity: int
+
+
+class CancelOutcome(Frozen):
+    """What became of a cancellation. Amounts in minor units."""
+
+    cancellation_id: str
+    state: Literal["requested", "confirmed", "partially_confirmed", "declined"]
+    reason: CancelReason
+    lines: tuple[CancelledLine, ...]
+    stock: tuple[FreedStock, ...] = ()
+    total_before_minor: int
+    total_after_minor: int
+    captured_minor: int = 0
+    refund_minor: int = 0
+    authorization_to_release_minor: int = 0
+    order_version: int
+    answer_by: datetime | None = None
+
+
+class NodeReport(Frozen):
+    """A node tells what happened to a fulfillment order. `report_id` is the node's own id."""
+
+    command_id: CommandKey
+    fulfillment_id: str
+    kind: ReportKind
+    report_id: CommandKey
+    occurred_at: datetime
+    actor: Actor | None = None
+
+
+class ReportOutcome(Frozen):
+    """What a report did. `applied` is False for a repeat that changed nothing."""
+
+    applied: bool
+    fulfillment_id: str
+    state: str
+    stage: str
+    order_version: int
+    why: str | None = None
+
+
+class CarrierEvent(Frozen):
+    """A carrier tells what happened to a parcel. Never refused; what changes nothing says why."""
+
+    command_id: CommandKey
+    shipment_id: str
+    event_id: CommandKey
+    type: CarrierEventType
+    occurred_at: datetime
+    actor: Actor | None = None
+
+
+class ScanOutcome(Frozen):
+    """What a carrier event did."""
+
+    applied: bool
+    duplicate: bool
+    shipment_id: str
+    state: str
+    order_version: int
+    why: str | None = None
+
+
+class PaymentEvent(Frozen):
+    """A fact or a change about a tender. `method_updated` brings a new `reference` to try."""
+
+    command_id: CommandKey
+    tender_id: str
+    fact: PaymentFact
+    reference: str | None = None
+    actor: Actor | None = None
+
+
+class PaymentEventOutcome(Frozen):
+    """What the event did: with `method_updated`, whether the new reference was authorized."""
+
+    applied: bool
+    tender_id: str
+    state: str
+    order_version: int
+    decline_code: str | None = None
+    why: str | None = None
+
+
+class RetryNow(Frozen):
+    """Do the waiting step again now."""
+
+    command_id: CommandKey
+    reason: Annotated[str, StringConstraints(max_length=80)] = ""
+    actor: Actor | None = None
+
+
+class RetryOutcome(Frozen):
+    """Whether something was waiting for a retry."""
+
+    applied: bool
+    order_version: int
+    why: str | None = None
+
+
+class OrderClosed(Frozen):
+    """The result of an `Order` workflow. `digest` is what `orders.state_digest` must hold."""
+
+    status: str
+    order_version: int
+    digest: str
