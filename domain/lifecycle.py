@@ -373,6 +373,19 @@ def after_report(kind: ReportKind, state: FulfillmentState, stage: Bucket) -> tu
     return target, bucket or stage
 
 
+def deadline_after(
+    state: FulfillmentState, stage: Bucket, rules: OrderRules, now: datetime
+) -> datetime:
+    """Until when a fulfillment order may stay in this state before somebody must look."""
+    seconds = {
+        FulfillmentState.OPEN: rules.node_accept_s,
+        FulfillmentState.SUBMITTED: rules.node_accept_s,
+        FulfillmentState.CANCELLATION_REQUESTED: rules.node_stop_answer_s,
+        FulfillmentState.SHIPPED: rules.carrier_silence_s,
+    }.get(state, rules.pickup_grace_s if stage is Bucket.PACKED else rules.node_pack_s)
+    return now + timedelta(seconds=seconds)
+
+
 # --- parcels ------------------------------------------------------------------------------------------
 
 _RANK = {

@@ -1,0 +1,58 @@
+"""The timeline of an order in words: one sentence per kind of event. Owned by service.
+
+No sentence holds personal data; amounts are formatted in the order's currency.
+"""
+
+from collections.abc import Mapping
+from string import Formatter
+
+from domain.money import format_minor
+
+SENTENCES = {
+    "order.confirmed": "{units} units held at {nodes}; promised by {promised_by}",
+    "order.rejected": "Rejected: {reason}",
+    "order.completed": "Completed: everything delivered and settled",
+    "order.cancelled": "Cancelled and settled",
+    "order.allocated": "Committed to {nodes}",
+    "order.needs_attention": "Needs attention ({code}), owner {owner}: {detail}",
+    "reservation.expired": "The reservation lapsed: {units} units went back to stock",
+    "reservation.renewed": "{units} units held again at {nodes}",
+    "payment.authorized": "Payment of {amount_minor} authorized",
+    "payment.declined": "Payment declined ({decline_code}); it can be fixed until {until}",
+    "payment.unknown": "The payment provider's answer was lost; it is being looked up",
+    "payment.captured": "{amount_minor} captured for {shipment_id}",
+    "payment.voided": "Authorization of {amount_minor} released",
+    "payment.refused": "The provider refused to {intent}: {code}",
+    "refund.succeeded": "{amount_minor} refunded",
+    "cancellation.requested": "Cancellation asked of {nodes} ({reason})",
+    "cancellation.confirmed": "{units} units cancelled ({reason})",
+    "cancellation.declined": "{node} could not stop {fulfillment_id}: it ships",
+    "fulfillment.released": "Released to {node}",
+    "fulfillment.accepted": "{node} accepted the work",
+    "fulfillment.picked": "Picked at {node}",
+    "fulfillment.packed": "Packed at {node}",
+    "shipment.booked": "Parcel {shipment_id} booked with {carrier}, tracking {tracking_number}",
+    "shipment.label_voided": "Label {tracking_number} taken back",
+    "shipment.handed_over": "Parcel {shipment_id} handed over to the carrier",
+    "shipment.scanned": "Parcel {shipment_id}: {state}",
+    "shipment.delivered": "Parcel {shipment_id} delivered",
+    "promise.kept": "Delivered by the promised day {promised_by}",
+    "promise.broken": "Delivered after the promised day {promised_by}",
+    "promise.late": "The promised day {promised_by} has passed",
+}
+
+
+def sentence(event_type: str, data: Mapping[str, object], currency: str) -> str:
+    """The event in words. Fields that end in `_minor` are read as amounts of money."""
+    template = SENTENCES[event_type]
+    names = {name for _, name, _, _ in Formatter().parse(template) if name}
+    values = {name: _shown(name, data.get(name, "-"), currency) for name in names}
+    return template.format(**values)
+
+
+def _shown(name: str, value: object, currency: str) -> str:
+    if name.endswith("_minor") and isinstance(value, int):
+        return f"{format_minor(value, currency)} {currency}"
+    if isinstance(value, list | tuple):
+        return ", ".join(str(v) for v in value)
+    return str(value)

@@ -1,0 +1,241 @@
+"""Stock: what can be promised, and the statements that hold, commit, consume and give back units.
+
+`reserved + q <= on_hand - unavailable - safety` is checked on locked rows, in (SKU, node) order, so that
+concurrent buyers of the last unit yield one winner and never deadlock on stock.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+
+class StockRaced(Exception):  # noqa: N818 - not an error: the caller plans again
+    """Somebody else took units between the plan and the reservation."""
+
+
+Held = tuple[int, str, str, int]
+"""Line number, SKU, node, units."""
+
+_ATP = text("""
+SELECT sku, node_id, on_hand - unavailable - reserved - safety AS atp FROM stock_levels
+ WHERE sku = ANY(:skus) AND on_hand - unavailable - reserved - safety > 0
+""")
+
+_NETWORK = text("""
+SELECT n.node_id, n.latitude, n.longitude, n.time_zone, c.working_days, c.holidays, c.cut_off, c.dispatch,
+       c.pickup, c.processing_days, l.transit_days, z.latitude AS zone_latitude, z.longitude AS zone_longitude,
+       z.time_zone AS zone_time_zone, clock_timestamp() AS now,
+       coalesce(now() >= n.frozen_from AND (n.frozen_until IS NULL OR now() < n.frozen_until), false) AS frozen
+  FROM nodes n JOIN node_calendars c USING (node_id) JOIN zones z ON z.zone_id = :zone_id
+  LEFT JOIN lanes l ON l.node_id = n.node_id AND l.zone_id = z.zone_id AND l.service_level = :service_level
+ WHERE n.enabled ORDER BY n.node_id
+""")
+
+_RULES = text("""
+SELECT DISTINCT ON (kind) kind, channel, version, body FROM ruleset_versions
+ WHERE channel IN (:channel, '*') ORDER BY kind, (channel = '*'), version DESC
+""")
+
+_LOCK = text("""
+SELECT s.sku, s.node_id, s.on_hand - s.unavailable - s.reserved - s.safety AS atp
+  FROM stock_levels s JOIN unnest(CAST(:skus AS text[]), CAST(:nodes AS text[])) AS w(sku, node_id)
+       ON w.sku = s.sku AND w.node_id = s.node_id
+ ORDER BY s.sku, s.node_id FOR UPDATE OF s
+""")
+
+_SHIFT = text("""
+UPDATE stock_levels s SET reserved = s.reserved + w.reserved, on_hand = s.on_hand + w.on_hand
+  FROM unnest(CAST(:skus AS text[]), CAST(:nodes AS text[]), CAST(:reserved AS int[]), CAST(:on_hand AS int[]))
+       AS w(sku, node_id, reserved, on_hand)
+ WHERE s.sku = w.sku AND s.node_id = w.node_id
+""")
+
+_RESERVE = text("""
+INSERT INTO reservations (reservation_key, order_id, line_no, sku, node_id, qty, generation, state, expires_at)
+SELECT concat_ws(':', CAST(:order_id AS text), w.line_no, w.node_id, CAST(:generation AS int)), :order_id, w.line_no,
+       w.sku, w.node_id, w.qty, :generation, 'held', :expires_at
+  FROM unnest(CAST(:lines AS int[]), CAST(:skus AS text[]), CAST(:nodes AS text[]), CAST(:quantities AS int[]))
+       AS w(line_no, sku, node_id, qty)
+""")
+
+_HELD = text("""
+SELECT line_no, sku, node_id, qty FROM reservations
+ WHERE order_id = :order_id AND generation = :generation ORDER BY line_no, node_id
+""")
+
+_COMMIT = text("""
+UPDATE reservations r SET state = 'committed', fulfillment_id = w.fulfillment_id
+  FROM unnest(CAST(:nodes AS text[]), CAST(:fulfillments AS text[])) AS w(node_id, fulfillment_id)
+ WHERE r.order_id = :order_id AND r.state = 'held' AND r.node_id = w.node_id
+ RETURNING r.line_no, r.sku, r.node_id, r.qty
+""")
+
+_FREE_HELD = text("""
+UPDATE reservations SET state = :state WHERE order_id = :order_id AND state = 'held'
+   AND (NOT :due_only OR expires_at <= clock_timestamp())
+ RETURNING line_no, sku, node_id, qty
+""")
+
+_FREE_COMMITTED = text("""
+UPDATE reservations SET state = :state WHERE fulfillment_id = :fulfillment_id AND state = 'committed'
+ RETURNING line_no, sku, node_id, qty
+""")
+
+_EXTEND = text("""
+UPDATE reservations SET expires_at = greatest(expires_at, :until) WHERE order_id = :order_id AND state = 'held'
+""")
+_EXTEND_ORDER = text("""
+UPDATE orders SET reserved_until = greatest(reserved_until, :until) WHERE order_id = :order_id
+""")
+
+_MOVEMENTS = text("""
+INSERT INTO stock_movements (sku, node_id, on_hand_delta, reason, business_key, order_id, actor)
+SELECT w.sku, w.node_id, w.delta, :reason, concat_ws(':', CAST(:key AS text), w.sku), :order_id, :actor
+  FROM unnest(CAST(:skus AS text[]), CAST(:nodes AS text[]), CAST(:deltas AS int[])) AS w(sku, node_id, delta)
+""")
+
+
+async def load_rules(connection: AsyncConnection, channel: str) -> dict[str, tuple[str, dict[str, Any]]]:
+    """The rules in force for a channel: kind -> (name and version, body). Its own document wins over '*'."""
+    rows = (await connection.execute(_RULES, {"channel": channel})).mappings()
+    named = {}
+    for row in rows:
+        suffix = "" if row["channel"] == "*" else f":{row['channel']}"
+        named[row["kind"]] = (f"{row['kind']}{suffix}@{row['version']}", dict(row["body"]))
+    return named
+
+
+async def load_network(connection: AsyncConnection, zone_id: str, service_level: str) -> list[dict[str, Any]]:
+    """Enabled nodes with calendar, lane and distance data to a zone, and the database's clock."""
+    rows = await connection.execute(_NETWORK, {"zone_id": zone_id, "service_level": service_level})
+    return [dict(row) for row in rows.mappings()]
+
+
+async def load_atp(connection: AsyncConnection, skus: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Units that can be promised now: node -> SKU -> units, zeros left out."""
+    atp: dict[str, dict[str, int]] = {}
+    for row in await connection.execute(_ATP, {"skus": list(skus)}):
+        atp.setdefault(row.node_id, {})[row.sku] = row.atp
+    return atp
+
+
+async def hold(
+    connection: AsyncConnection, order_id: str, generation: int, expires_at: datetime, units: Sequence[Held]
+) -> None:
+    """Hold units for an order until `expires_at`.
+
+    Raises:
+        StockRaced: a node no longer has the units; roll back and plan again.
+    """
+    wanted = _per_level(units)
+    keys = sorted(wanted)
+    skus, nodes = [k[0] for k in keys], [k[1] for k in keys]
+    locked = await connection.execute(_LOCK, {"skus": skus, "nodes": nodes})
+    free = {(row.sku, row.node_id): row.atp for row in locked}
+    if any(free.get(key, 0) < wanted[key] for key in keys):
+        raise StockRaced(order_id)
+    await _shift(connection, wanted, reserved=1, on_hand=0)
+    await connection.execute(
+        _RESERVE,
+        {
+            "order_id": order_id,
+            "generation": generation,
+            "expires_at": expires_at,
+            "lines": [u[0] for u in units],
+            "skus": [u[1] for u in units],
+            "nodes": [u[2] for u in units],
+            "quantities": [u[3] for u in units],
+        },
+    )
+
+
+async def held_units(connection: AsyncConnection, order_id: str, generation: int) -> list[Held]:
+    """What this generation of reservations held, whatever became of it."""
+    rows = await connection.execute(_HELD, {"order_id": order_id, "generation": generation})
+    return [(row.line_no, row.sku, row.node_id, row.qty) for row in rows]
+
+
+async def commit_held(connection: AsyncConnection, order_id: str, fulfillments: dict[str, str]) -> list[Held]:
+    """Commit the held units at the nodes of `fulfillments` (node -> fulfillment order)."""
+    rows = await connection.execute(
+        _COMMIT,
+        {"order_id": order_id, "nodes": list(fulfillments), "fulfillments": list(fulfillments.values())},
+    )
+    return [(row.line_no, row.sku, row.node_id, row.qty) for row in rows]
+
+
+async def free_held(connection: AsyncConnection, order_id: str, *, expired: bool) -> list[Held]:
+    """Give held units back; with `expired` only those whose time is over by the database's clock."""
+    state = "expired" if expired else "released"
+    rows = await connection.execute(_FREE_HELD, {"order_id": order_id, "state": state, "due_only": expired})
+    freed = [(row.line_no, row.sku, row.node_id, row.qty) for row in rows]
+    await _lock_and_shift(connection, freed, reserved=-1, on_hand=0)
+    return freed
+
+
+async def free_committed(connection: AsyncConnection, fulfillment_id: str) -> list[Held]:
+    """Give the committed units of a fulfillment order back to their node."""
+    rows = await connection.execute(_FREE_COMMITTED, {"fulfillment_id": fulfillment_id, "state": "released"})
+    freed = [(row.line_no, row.sku, row.node_id, row.qty) for row in rows]
+    await _lock_and_shift(connection, freed, reserved=-1, on_hand=0)
+    return freed
+
+
+async def consume(connection: AsyncConnection, order_id: str, fulfillment_id: str, actor: str) -> list[Held]:
+    """The units of a fulfillment order have left: lower on hand and reserved, and write the movements."""
+    rows = await connection.execute(_FREE_COMMITTED, {"fulfillment_id": fulfillment_id, "state": "consumed"})
+    gone = [(row.line_no, row.sku, row.node_id, row.qty) for row in rows]
+    await _lock_and_shift(connection, gone, reserved=-1, on_hand=-1)
+    levels = _per_level(gone)
+    await connection.execute(
+        _MOVEMENTS,
+        {
+            "key": f"{fulfillment_id}:ship",
+            "reason": "shipped",
+            "order_id": order_id,
+            "actor": actor,
+            "skus": [k[0] for k in levels],
+            "nodes": [k[1] for k in levels],
+            "deltas": [-q for q in levels.values()],
+        },
+    )
+    return gone
+
+
+async def extend_hold(connection: AsyncConnection, order_id: str, until: datetime) -> None:
+    """Let the order's held units stay until `until`."""
+    await connection.execute(_EXTEND, {"order_id": order_id, "until": until})
+    await connection.execute(_EXTEND_ORDER, {"order_id": order_id, "until": until})
+
+
+def _per_level(units: Sequence[Held]) -> dict[tuple[str, str], int]:
+    levels: Counter[tuple[str, str]] = Counter()
+    for _, sku, node_id, quantity in units:
+        levels[sku, node_id] += quantity
+    return dict(sorted(levels.items()))
+
+
+async def _lock_and_shift(connection: AsyncConnection, units: Sequence[Held], reserved: int, on_hand: int) -> None:
+    levels = _per_level(units)
+    if not levels:
+        return
+    await connection.execute(_LOCK, {"skus": [k[0] for k in levels], "nodes": [k[1] for k in levels]})
+    await _shift(connection, levels, reserved, on_hand)
+
+
+async def _shift(
+    connection: AsyncConnection, levels: dict[tuple[str, str], int], reserved: int, on_hand: int
+) -> None:
+    await connection.execute(
+        _SHIFT,
+        {
+            "skus": [k[0] for k in levels],
+            "nodes": [k[1] for k in levels],
+            "reserved": [reserved * q for q in levels.values()],
+            "on_hand": [on_hand * q for q in levels.values()],
+        },
+    )
