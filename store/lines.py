@@ -30,7 +30,11 @@ _FULFILLMENTS = {pair: _by_fulfillment(*pair) for pair in _PAIRS}
 
 
 async def move_lines(
-    connection: AsyncConnection, order_id: str, source: Bucket, target: Bucket, units: Sequence[tuple[int, int]]
+    connection: AsyncConnection,
+    order_id: str,
+    source: Bucket,
+    target: Bucket,
+    units: Sequence[tuple[int, int]],
 ) -> None:
     """Move `units` (line number, quantity) of an order. The table refuses a bucket below zero."""
     if not units:

@@ -219,7 +219,9 @@ def _per_level(units: Sequence[Held]) -> dict[tuple[str, str], int]:
     return dict(sorted(levels.items()))
 
 
-async def _lock_and_shift(connection: AsyncConnection, units: Sequence[Held], reserved: int, on_hand: int) -> None:
+async def _lock_and_shift(
+    connection: AsyncConnection, units: Sequence[Held], reserved: int, on_hand: int
+) -> None:
     levels = _per_level(units)
     if not levels:
         return
