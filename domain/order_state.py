@@ -1,0 +1,246 @@
+"""The state of one order inside its workflow: quantities, money, work at nodes, and what was answered.
+
+Changed in synchronous code only. `facts` gives what the header is derived from.
+"""
+
+from datetime import date, datetime, timedelta
+
+from pydantic import BaseModel, Field
+
+from domain.lifecycle import (
+    FulfillmentFact,
+    FulfillmentState,
+    Header,
+    OrderFacts,
+    PaymentState,
+    TenderFact,
+    TrackingState,
+    deadline_after,
+    derive_header,
+)
+from domain.orders import OrderRules, PlaceOrder
+from domain.quantities import Bucket, Buckets
+from domain.shares import Components, LineAmounts, LineShares, freeze
+
+
+class LineState(BaseModel):
+    """One line: where its units are and what they are worth."""
+
+    line_no: int
+    sku: str
+    shares: LineShares
+    buckets: Buckets
+
+    @property
+    def gone(self) -> int:
+        """Units that have been handed over."""
+        b = self.buckets
+        return b.shipped + b.delivered + b.return_pending + b.returned + b.written_off
+
+    @property
+    def cancelled_minor(self) -> int:
+        """What is no longer owed for this line."""
+        return self.shares.value_to_cancel(0, self.buckets.cancelled)
+
+
+class Fulfillment(BaseModel):
+    """One node's part of the order, and its parcel. All of its units are in one bucket: `stage`."""
+
+    fulfillment_id: str
+    shipment_id: str
+    node_id: str
+    lines: tuple[tuple[int, int], ...]  # line number, units
+    state: FulfillmentState = FulfillmentState.OPEN
+    stage: Bucket = Bucket.ALLOCATED
+    recorded: Bucket = Bucket.ALLOCATED  # the stage that the database has; the track goes by it
+    since: datetime
+    deadline: datetime
+    in_call: bool = False  # a release or booking is under way
+    cancelling: str | None = None  # the cancellation command that asked the node to stop
+    stop_answer: str | None = None
+    tracking: TrackingState | None = None
+    tracking_number: str | None = None
+    last_scan_at: datetime | None = None
+    value_minor: int = 0
+    captured: bool = False
+
+    @property
+    def units(self) -> int:
+        """Units in this part."""
+        return sum(quantity for _, quantity in self.lines)
+
+    @property
+    def open(self) -> bool:
+        """Whether something is still to happen to it."""
+        if self.stage is Bucket.CANCELLED:
+            return False
+        return not (self.recorded is Bucket.DELIVERED and self.captured)
+
+
+class Tender(BaseModel):
+    """One payment instrument. Amounts in minor units."""
+
+    tender_id: str
+    sequence: int
+    provider: str
+    reference: str
+    amount_minor: int
+    state: PaymentState = PaymentState.PENDING
+    seq: int = 1
+    retry_asked: bool = False
+    authorized_minor: int = 0
+    captured_minor: int = 0
+    refunded_minor: int = 0
+    decline_code: str | None = None
+    since: datetime
+    deadline: datetime
+
+    @property
+    def left_minor(self) -> int:
+        """What can still be captured."""
+        return self.authorized_minor - self.captured_minor
+
+
+class OrderState(BaseModel):
+    """Everything the workflow knows. Serializable, so that it can be carried to a new run."""
+
+    order: PlaceOrder
+    rules: OrderRules = OrderRules()
+    lines: dict[int, LineState]
+    tenders: list[Tender]
+    fulfillments: dict[str, Fulfillment] = Field(default_factory=dict)
+    placements: tuple[tuple[int, str, int], ...] = ()  # held units: line number, node, units
+    generation: int = 1
+    version: int = 0
+    acceptance: str | None = None  # the answer of `accept`, as JSON
+    rejected: bool = False
+    reserved_until: datetime | None = None
+    promised_by: date | None = None
+    promised_until: datetime | None = None
+    promise_state: str = "on_track"
+    attention: str | None = None
+    cases: list[str] = Field(default_factory=list)
+    answered: dict[str, str] = Field(default_factory=dict)
+    changed_at: datetime
+
+    @classmethod
+    def begin(cls, order: PlaceOrder, now: datetime) -> "OrderState":
+        """The state before anything happened: all units open, nothing authorized."""
+        amounts = [
+            LineAmounts(
+                line_no=line.line_no,
+                quantity=line.quantity,
+                unit_price_minor=line.unit_price_minor,
+                discount_minor=line.discount_minor,
+                tax_minor=line.tax_minor,
+            )
+            for line in order.lines
+        ]
+        shares = freeze(amounts, order.shipping_minor, order.shipping_tax_minor)
+        return cls(
+            order=order,
+            lines={
+                line.line_no: LineState(
+                    line_no=line.line_no, sku=line.sku, shares=share, buckets=Buckets(open=line.quantity)
+                )
+                for line, share in zip(order.lines, shares, strict=True)
+            },
+            tenders=[
+                Tender(
+                    **t.model_dump(),
+                    since=now,
+                    deadline=now + timedelta(seconds=OrderRules().payment_pending_s),
+                )
+                for t in sorted(order.tenders, key=lambda t: t.sequence)
+            ],
+            changed_at=now,
+        )
+
+    @property
+    def quantities(self) -> Buckets:
+        """Units per bucket over all lines."""
+        totals = dict.fromkeys((b.value for b in Bucket), 0)
+        for line in self.lines.values():
+            for name, units in line.buckets.nonzero().items():
+                totals[name] += units
+        return Buckets(**totals)
+
+    @property
+    def owed_minor(self) -> int:
+        """What the customer must have paid in the end."""
+        if self.rejected:
+            return 0
+        return self.order.total_minor - sum(line.cancelled_minor for line in self.lines.values())
+
+    def move(self, units: tuple[tuple[int, int], ...], source: Bucket, target: Bucket) -> None:
+        """Move units (line number, units) between buckets."""
+        for line_no, quantity in units:
+            line = self.lines[line_no]
+            line.buckets = line.buckets.moved(source, target, quantity)
+
+    def advance(self, part: Fulfillment, state: FulfillmentState, stage: Bucket, now: datetime) -> None:
+        """Give a fulfillment order its next state, and move its units along."""
+        self.move(part.lines, part.stage, stage)
+        part.state, part.stage = state, stage
+        part.since, part.deadline = now, deadline_after(state, stage, self.rules, now)
+        self.changed_at = now
+
+    def worth(self, part: Fulfillment) -> Components:
+        """What the parcel of this fulfillment order is worth if it leaves next."""
+        total = Components(revenue_minor=0, shipping_minor=0, tax_minor=0)
+        for line_no, quantity in part.lines:
+            line = self.lines[line_no]
+            total = total + line.shares.components_to_ship(line.gone, quantity)
+        return total
+
+    def by_shipment(self, shipment_id: str) -> Fulfillment | None:
+        """The fulfillment order behind a parcel."""
+        return next((f for f in self.fulfillments.values() if f.shipment_id == shipment_id), None)
+
+    def paid(self) -> bool:
+        """Whether every tender is authorized (or further)."""
+        return all(t.state not in (PaymentState.PENDING, PaymentState.FAILED) for t in self.tenders)
+
+    def facts(self) -> OrderFacts:
+        """What the header is derived from."""
+        return OrderFacts(
+            rejected=self.rejected,
+            total_minor=self.order.total_minor,
+            owed_minor=self.owed_minor,
+            quantities=self.quantities,
+            tenders=() if self.rejected else tuple(_tender_fact(t) for t in self.tenders),
+            fulfillments=tuple(_fulfillment_fact(f) for f in self.fulfillments.values()),
+            rules=self.rules,
+            changed_at=self.changed_at,
+        )
+
+    def header(self) -> Header:
+        """The derived header."""
+        return derive_header(self.facts())
+
+
+def _tender_fact(tender: Tender) -> TenderFact:
+    return TenderFact(
+        tender_id=tender.tender_id,
+        state=tender.state,
+        amount_minor=tender.amount_minor,
+        authorized_minor=tender.authorized_minor,
+        captured_minor=tender.captured_minor,
+        refunded_minor=tender.refunded_minor,
+        since=tender.since,
+        deadline=tender.deadline,
+    )
+
+
+def _fulfillment_fact(part: Fulfillment) -> FulfillmentFact:
+    return FulfillmentFact(
+        fulfillment_id=part.fulfillment_id,
+        node_id=part.node_id,
+        state=part.state,
+        stage=part.stage,
+        units=part.units,
+        captured=part.captured,
+        tracking=part.tracking,
+        since=part.since,
+        deadline=part.deadline,
+    )
