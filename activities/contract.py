@@ -17,6 +17,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from domain.orders import Frozen
 from providers.outcomes import NotSent, ProviderUnavailable, Unknown, bounded
+from store.orders import CommandRecord
 
 ReplyT = TypeVar("ReplyT")
 ResultT = TypeVar("ResultT")
@@ -47,6 +48,20 @@ class Grant(Frozen):
     """The claim that a decision took for the first attempt of the call that it wants."""
 
     run_id: str
+
+
+class CommandRef(Frozen):
+    """The command behind a change and its outcome, to be stored with the change."""
+
+    command_id: str
+    kind: str
+    payload_json: str
+    outcome_json: str
+    state: str = "applied"
+
+    def record(self) -> CommandRecord:
+        """As the store wants it."""
+        return CommandRecord(**self.model_dump())
 
 
 def grant_token() -> str:

@@ -45,3 +45,14 @@ async def find_command(
     row = await connection.execute(_COMMAND, {"order_id": order_id, "command_id": command_id})
     found = row.mappings().one_or_none()
     return None if found is None else dict(found)
+
+
+_SAID = text("""
+SELECT 1 FROM order_events WHERE order_id = :order_id AND type = :type AND command_id = :command_id LIMIT 1
+""")
+
+
+async def was_said(connection: AsyncConnection, order_id: str, event_type: str, command_id: str) -> bool:
+    """Whether a command already left this event: an earlier attempt of its change has committed."""
+    values = {"order_id": order_id, "type": event_type, "command_id": command_id}
+    return (await connection.execute(_SAID, values)).first() is not None

@@ -50,7 +50,7 @@ VALUES (:business_key, :order_id, :tender_id, :intent, :seq, :reason_ref, :amoun
   CASE WHEN CAST(:token AS text) IS NULL THEN 'claimed' ELSE 'calling' END, :token,
   CASE WHEN CAST(:token AS text) IS NULL THEN 0 ELSE 1 END,
   CASE WHEN CAST(:token AS text) IS NULL THEN NULL ELSE now() END)
-ON CONFLICT (business_key) DO NOTHING
+ON CONFLICT (business_key) DO NOTHING RETURNING business_key
 """)
 _CLAIM = text("""
 UPDATE payment_intents i SET attempt_token = :token, attempt_no = attempt_no + 1, state = 'calling',
@@ -108,9 +108,9 @@ SELECT j.journal_id, :order_id, e.account, :currency, e.amount_minor
 """)
 
 
-async def want(connection: AsyncConnection, intent: Intent, token: str | None = None) -> None:
-    """Store an intent; with `token` the first attempt of this workflow run is already claimed."""
-    await connection.execute(_INSERT, {**intent.__dict__, "token": token})
+async def want(connection: AsyncConnection, intent: Intent, token: str | None = None) -> bool:
+    """Store an intent; with `token` the first attempt is claimed with it. False: it was there already."""
+    return (await connection.execute(_INSERT, {**intent.__dict__, "token": token})).first() is not None
 
 
 async def claim(connection: AsyncConnection, key: str, token: str) -> Claim | None:

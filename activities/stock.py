@@ -1,0 +1,412 @@
+"""Inventory's part of an order: hold units, commit them to nodes, give them back."""
+
+import secrets
+from datetime import date, datetime, timedelta
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import Field
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from temporalio import activity
+
+from activities.contract import Checkpoint, CommandRef, Grant, Stage, grant_token, no_checkpoint, own_grant
+from activities.planning import NoPlan, Plan, make_plan
+from domain.ids import derived_id
+from domain.lifecycle import FulfillmentState, deadline_after
+from domain.order_state import OrderState
+from domain.orders import SYSTEM, Actor, CancelReason, Frozen, OrderRules, PlaceOrder
+from domain.quantities import Bucket
+from store import acceptance, control, fulfillment, payments, stock
+from store.engine import transaction
+from store.lines import move_lines
+from store.orders import OrderChange, change_order, finish, lock_order
+
+MAX_RACES = 5
+
+
+class Placement(NamedTuple):
+    """Units of a line at a node."""
+
+    line_no: int
+    node_id: str
+    quantity: int
+
+
+class ShortUnits(NamedTuple):
+    """A line that cannot be held in full."""
+
+    line_no: int
+    sku: str
+    requested: int
+    available: int
+
+
+class ReserveAsk(Frozen):
+    """Hold everything that is open. Generation 1 is the acceptance."""
+
+    order: PlaceOrder
+    generation: int = 1
+    open_units: tuple[tuple[int, int], ...] = ()  # later generations: line number, units
+
+
+class StockReserved(Frozen):
+    """Units are held and the promise is made."""
+
+    kind: Literal["reserved"] = "reserved"
+    placements: tuple[Placement, ...]
+    rules: OrderRules
+    reserved_until: datetime
+    promised_by: date
+    promised_until: datetime
+    version: int
+    grant: Grant | None = None
+
+
+class StockShort(Frozen):
+    """Not enough; nothing was held."""
+
+    kind: Literal["short"] = "short"
+    code: str
+    detail: str
+    lines: tuple[ShortUnits, ...]
+    version: int
+
+
+ReserveOutcome = Annotated[StockReserved | StockShort, Field(discriminator="kind")]
+
+
+class Allocation(NamedTuple):
+    """A fulfillment order as created."""
+
+    fulfillment_id: str
+    shipment_id: str
+    node_id: str
+
+
+class AllocateAsk(Frozen):
+    """Commit what is held, one fulfillment order per node."""
+
+    order_id: str
+    generation: int
+    units: int
+
+
+class Allocated(Frozen):
+    """Units are committed; the work can be released."""
+
+    kind: Literal["allocated"] = "allocated"
+    parts: tuple[Allocation, ...]
+    version: int
+    grant: Grant | None = None
+
+
+class ReservationLost(Frozen):
+    """The reservation lapsed before it could be committed."""
+
+    kind: Literal["lost"] = "lost"
+    version: int
+
+
+AllocateOutcome = Annotated[Allocated | ReservationLost, Field(discriminator="kind")]
+
+
+class ExpireAsk(Frozen):
+    """Give back what is held beyond its time."""
+
+    order_id: str
+
+
+class Expired(Frozen):
+    """What lapsed. `still_until` is set when the database's clock says that it is not time yet."""
+
+    units: tuple[tuple[int, int], ...] = ()
+    still_until: datetime | None = None
+    version: int
+
+
+class CancelAsk(Frozen):
+    """Cancel units: open and held ones of lines, and whole fulfillment orders that did not leave."""
+
+    order_id: str
+    reason: CancelReason
+    command_id: str
+    actor: Actor = SYSTEM
+    command: CommandRef | None = None  # set when this step ends the command
+    open_units: tuple[tuple[int, int], ...] = ()
+    held_units: tuple[tuple[int, int], ...] = ()
+    fulfillments: tuple[str, ...] = ()
+    asked: tuple[str, ...] = ()  # fulfillment orders whose node is asked to stop
+    no_longer_owed_minor: tuple[tuple[int, int], ...] = ()  # line number, amount cancelled so far
+    promise_withdrawn: bool = False
+
+
+class Cancelled(Frozen):
+    """The units are free."""
+
+    version: int
+
+
+class _Lost(Exception):  # noqa: N818 - rolls the allocation back
+    """The held units are not what the order expects."""
+
+
+class StockActivities:
+    """One transaction each, on our own database: all of them run as local activities."""
+
+    def __init__(self, engine: AsyncEngine, *, direct_orders: bool = True, checkpoint: Checkpoint = no_checkpoint) -> None:
+        self._engine = engine
+        self._direct_orders = direct_orders
+        self._checkpoint = checkpoint
+
+    @activity.defn(name="stock.reserve")
+    async def reserve(self, ask: ReserveAsk) -> ReserveOutcome:
+        """Hold units on concrete nodes and make the promise; or say what is short."""
+        self._checkpoint("stock.reserve", Stage.BEFORE_EFFECT)
+        outcome: StockReserved | StockShort | None = None
+        for _ in range(MAX_RACES):
+            try:
+                outcome = await transaction(self._engine, lambda c: self._reserve(c, ask))
+                break
+            except stock.StockRaced:
+                continue
+        if outcome is None:
+            outcome = await transaction(self._engine, lambda c: self._reserve(c, ask, give_up=True))
+        self._checkpoint("stock.reserve", Stage.BEFORE_REPORT)
+        return outcome
+
+    async def _reserve(
+        self, connection: AsyncConnection, ask: ReserveAsk, *, give_up: bool = False
+    ) -> StockReserved | StockShort:
+        order = ask.order
+        named = await stock.load_rules(connection, order.channel)
+        rules = OrderRules.model_validate({**named["order"][1], "version": named["order"][0]})
+        if ask.generation == 1:
+            state = OrderState.begin(order, order.placed_at)
+            shares = tuple(line.shares for line in state.lines.values())
+            token = f"trk_{secrets.token_urlsafe(16)}"
+            if not await acceptance.record_order(connection, order, shares, rules, token):
+                return await _recorded(connection, order)
+        change = await lock_order(connection, order.order_id)
+        wanted = ask.open_units or tuple((line.line_no, line.quantity) for line in order.lines)
+        plan = await make_plan(connection, order, wanted, named)
+        if give_up and isinstance(plan, Plan):
+            plan = NoPlan("out_of_stock", "other orders took the units while this one was planned", ())
+        if isinstance(plan, Plan):
+            result: StockReserved | StockShort = await self._hold(change, ask, plan, rules)
+        else:
+            result = await self._short(change, ask, plan)
+        self._checkpoint("stock.reserve", Stage.AFTER_EFFECT)
+        return result
+
+    async def _hold(self, change: OrderChange, ask: ReserveAsk, plan: Plan, rules: OrderRules) -> StockReserved:
+        until = change.now + timedelta(seconds=rules.reservation_limit_s)
+        order_id = change.order_id
+        await stock.hold(change.connection, order_id, ask.generation, until, plan.held)
+        units = [(line_no, quantity) for line_no, _, _, quantity in plan.held]
+        await move_lines(change.connection, order_id, Bucket.OPEN, Bucket.RESERVED, units)
+        await acceptance.record_decision(
+            change.connection, order_id, "sourcing", ask.generation, plan.ruleset, plan.record
+        )
+        nodes = tuple(sorted({node for _, _, node, _ in plan.held}))
+        count = sum(q for _, q in units)
+        if ask.generation == 1:
+            await acceptance.record_promise(
+                change.connection,
+                order_id,
+                plan.promised_by,
+                plan.promised_until,
+                plan.zone_name,
+                plan.steps_json,
+                plan.promise_ruleset,
+                until,
+            )
+            await self._want_payment(change, ask.order)
+            change.say("order.confirmed", units=count, nodes=nodes, promised_by=str(plan.promised_by))
+        else:
+            change.say("reservation.renewed", units=count, nodes=nodes)
+        await finish(change)
+        return StockReserved(
+            placements=tuple(Placement(line_no, node, q) for line_no, _, node, q in plan.held),
+            rules=rules,
+            reserved_until=until,
+            promised_by=plan.promised_by,
+            promised_until=plan.promised_until,
+            version=change.version,
+            grant=own_grant(),
+        )
+
+    async def _want_payment(self, change: OrderChange, order: PlaceOrder) -> None:
+        """Store the intents to authorize; only the first tender's call follows at once."""
+        for position, tender in enumerate(sorted(order.tenders, key=lambda t: t.sequence)):
+            intent = payments.Intent(
+                business_key=f"{order.order_id}:authorize:{tender.sequence}:1",
+                order_id=order.order_id,
+                tender_id=tender.tender_id,
+                intent="authorize",
+                seq=1,
+                amount_minor=tender.amount_minor,
+                currency=order.currency,
+                provider=tender.provider,
+            )
+            await payments.want(change.connection, intent, grant_token() if position == 0 else None)
+
+    async def _short(self, change: OrderChange, ask: ReserveAsk, plan: NoPlan) -> StockShort:
+        lines = tuple(ShortUnits(*line) for line in plan.lines)
+        if ask.generation == 1:
+            rejection = {"code": plan.code, "detail": plan.detail, "lines": [list(line) for line in lines]}
+            await acceptance.reject_order(change.connection, change.order_id, rejection)
+            change.say("order.rejected", reason=plan.code, lines=len(lines))
+            await finish(change)
+        return StockShort(code=plan.code, detail=plan.detail, lines=lines, version=change.version)
+
+    @activity.defn(name="stock.allocate")
+    async def allocate(self, ask: AllocateAsk) -> AllocateOutcome:
+        """Commit held units and write one fulfillment order per node."""
+        self._checkpoint("stock.allocate", Stage.BEFORE_EFFECT)
+
+        async def work(change: OrderChange) -> Allocated:
+            rows = await fulfillment.existing(change.connection, ask.order_id, ask.generation)
+            if rows:
+                parts = [Allocation(r["fulfillment_id"], r["shipment_id"], r["node_id"]) for r in rows]
+                return Allocated(parts=tuple(parts), version=change.version)
+            parts = await self._commit(change, ask)
+            change.say("order.allocated", nodes=tuple(p.node_id for p in parts))
+            self._checkpoint("stock.allocate", Stage.AFTER_EFFECT)
+            return Allocated(parts=tuple(parts), version=change.version, grant=own_grant())
+
+        try:
+            result, change = await change_order(self._engine, ask.order_id, work)
+        except _Lost:
+            _, change = await change_order(self._engine, ask.order_id, _nothing)
+            return ReservationLost(version=change.version)
+        self._checkpoint("stock.allocate", Stage.BEFORE_REPORT)
+        return result.model_copy(update={"version": change.version})
+
+    async def _commit(self, change: OrderChange, ask: AllocateAsk) -> list[Allocation]:
+        held = await stock.held_units(change.connection, ask.order_id, ask.generation)
+        parts = {
+            node: Allocation(
+                derived_id("ful", ask.order_id, ask.generation, node),
+                derived_id("shp", ask.order_id, ask.generation, node),
+                node,
+            )
+            for node in sorted({node for _, _, node, _ in held})
+        }
+        committed = await stock.commit_held(
+            change.connection, ask.order_id, {node: part.fulfillment_id for node, part in parts.items()}
+        )
+        if sum(q for _, _, _, q in committed) != ask.units:
+            raise _Lost
+        units = [(line_no, q) for line_no, _, _, q in committed]
+        await move_lines(change.connection, ask.order_id, Bucket.RESERVED, Bucket.ALLOCATED, units)
+        deadline = deadline_after(FulfillmentState.OPEN, Bucket.ALLOCATED, change.rules, change.now)
+        for node, part in parts.items():
+            work = fulfillment.Work(
+                fulfillment_id=part.fulfillment_id,
+                shipment_id=part.shipment_id,
+                node_id=node,
+                ship_by=change.now + timedelta(seconds=change.rules.node_pack_s),
+                lines=tuple((line_no, sku, q) for line_no, sku, at, q in committed if at == node),
+            )
+            await fulfillment.create(
+                change.connection,
+                ask.order_id,
+                ask.generation,
+                work,
+                now=change.now,
+                deadline=deadline,
+                token=grant_token(),
+            )
+        return list(parts.values())
+
+    @activity.defn(name="stock.expire")
+    async def expire(self, ask: ExpireAsk) -> Expired:
+        """Give back held units whose time is over by the database's clock."""
+
+        async def work(change: OrderChange) -> Expired:
+            freed = await stock.free_held(change.connection, ask.order_id, expired=True)
+            units = tuple((line_no, q) for line_no, _, _, q in freed)
+            if not units:
+                row = await acceptance.recorded_outcome(change.connection, ask.order_id)
+                return Expired(still_until=row["reserved_until"], version=change.version)
+            await move_lines(change.connection, ask.order_id, Bucket.RESERVED, Bucket.OPEN, units)
+            change.say("reservation.expired", units=sum(q for _, q in units))
+            return Expired(units=units, version=change.version)
+
+        result, change = await change_order(self._engine, ask.order_id, work)
+        self._checkpoint("stock.expire", Stage.BEFORE_REPORT)
+        return result.model_copy(update={"version": change.version})
+
+    @activity.defn(name="stock.cancel")
+    async def cancel(self, ask: CancelAsk) -> Cancelled:
+        """Cancel units, give their stock back, and store the outcome of the command that asked for it."""
+        self._checkpoint("stock.cancel", Stage.BEFORE_EFFECT)
+
+        async def work(change: OrderChange) -> None:
+            await _cancel(change, ask)
+            self._checkpoint("stock.cancel", Stage.AFTER_EFFECT)
+
+        _, change = await change_order(self._engine, ask.order_id, work)
+        self._checkpoint("stock.cancel", Stage.BEFORE_REPORT)
+        return Cancelled(version=change.version)
+
+
+async def _nothing(change: OrderChange) -> None:
+    """Only derive the header again."""
+
+
+async def _recorded(connection: AsyncConnection, order: PlaceOrder) -> StockReserved | StockShort:
+    """The answer of an attempt whose commit was not noticed."""
+    row = await acceptance.recorded_outcome(connection, order.order_id)
+    if row["rejection"] is not None:
+        told = row["rejection"]
+        lines = tuple(ShortUnits(*line) for line in told["lines"])
+        return StockShort(code=told["code"], detail=told["detail"], lines=lines, version=row["version"])
+    held = await stock.held_units(connection, order.order_id, 1)
+    return StockReserved(
+        placements=tuple(Placement(line_no, node, q) for line_no, _, node, q in held),
+        rules=OrderRules.model_validate(row["rules"]),
+        reserved_until=row["reserved_until"],
+        promised_by=row["promised_by"],
+        promised_until=row["promised_until"],
+        version=row["version"],
+    )
+
+
+async def _cancel(change: OrderChange, ask: CancelAsk) -> None:
+    connection, order_id = change.connection, ask.order_id
+    done = 0
+    lines_asked = bool(ask.held_units or ask.open_units)
+    if lines_asked and not await control.was_said(connection, order_id, "cancellation.confirmed", ask.command_id):
+        freed = await stock.free_held(connection, order_id, expired=False)
+        held = [(line_no, q) for line_no, _, _, q in freed]
+        await move_lines(connection, order_id, Bucket.RESERVED, Bucket.CANCELLED, held)
+        await move_lines(connection, order_id, Bucket.OPEN, Bucket.CANCELLED, ask.open_units)
+        done += sum(q for _, q in (*held, *ask.open_units))
+    for fulfillment_id in ask.fulfillments:
+        done += await _cancel_part(change, fulfillment_id)
+    await fulfillment.ask_to_stop(connection, ask.asked, change.now, change.rules.node_stop_answer_s)
+    await acceptance.owe_less(connection, order_id, ask.no_longer_owed_minor)
+    if ask.promise_withdrawn:
+        await control.set_promise_state(connection, order_id, "withdrawn")
+    if done:
+        change.say("cancellation.confirmed", ask.actor, ask.reason, ask.command_id, units=done, reason=ask.reason)
+    if ask.asked:
+        nodes = tuple([(await fulfillment.read(connection, f))["node_id"] for f in ask.asked])
+        change.say("cancellation.requested", ask.actor, ask.reason, ask.command_id, nodes=nodes, reason=ask.reason)
+    if ask.command:
+        change.settle_command(ask.command.record(), ask.actor)
+
+
+async def _cancel_part(change: OrderChange, fulfillment_id: str) -> int:
+    """Free one fulfillment order; nothing when it is cancelled already."""
+    row = await fulfillment.read(change.connection, fulfillment_id)
+    if row["stage"] == Bucket.CANCELLED:
+        return 0
+    freed = await stock.free_committed(change.connection, fulfillment_id)
+    units = [(line_no, q) for line_no, _, _, q in freed]
+    await move_lines(change.connection, change.order_id, Bucket(row["stage"]), Bucket.CANCELLED, units)
+    state = FulfillmentState.CANCELLED
+    await fulfillment.advance(
+        change.connection, fulfillment_id, state, Bucket.CANCELLED, change.now, change.now
+    )
+    return sum(q for _, q in units)
