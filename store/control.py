@@ -56,3 +56,14 @@ async def was_said(connection: AsyncConnection, order_id: str, event_type: str, 
     """Whether a command already left this event: an earlier attempt of its change has committed."""
     values = {"order_id": order_id, "type": event_type, "command_id": command_id}
     return (await connection.execute(_SAID, values)).first() is not None
+
+
+_SETTLED = text("""
+SELECT 1 FROM commands WHERE order_id = :order_id AND command_id = :command_id AND state <> 'received'
+""")
+
+
+async def was_settled(connection: AsyncConnection, order_id: str, command_id: str) -> bool:
+    """Whether the command has its outcome: an earlier attempt of its change has committed."""
+    values = {"order_id": order_id, "command_id": command_id}
+    return (await connection.execute(_SETTLED, values)).first() is not None
