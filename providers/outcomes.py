@@ -61,7 +61,7 @@ class Absent(Message):
     kind: Literal["absent"] = "absent"
 
 
-class NotSent(Exception):  # noqa: N818 - it names what happened; no failure at the provider is claimed
+class NotSent(Exception):
     """The request never left, or was turned away with 429: nothing has happened, try again."""
 
     def __init__(self, retry_after_s: float, why: str = "the provider takes no requests now") -> None:
@@ -69,7 +69,7 @@ class NotSent(Exception):  # noqa: N818 - it names what happened; no failure at 
         self.retry_after_s = retry_after_s
 
 
-class ProviderUnavailable(Exception):  # noqa: N818 - as above
+class ProviderUnavailable(Exception):
     """A question (look-up, listing) could not be answered; what it asked about is as unknown as before."""
 
     def __init__(self, retry_after_s: float, why: str = "the provider answers no questions now") -> None:
