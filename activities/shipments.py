@@ -208,7 +208,10 @@ class ShipmentActivities:
             state = "refused" if code else "ok"
             owns = await fulfillment.settle_release(change.connection, ask.fulfillment_id, token, state, ref, code)
             if owns and code is None:
-                await _advance(change, ask.fulfillment_id, FulfillmentState.SUBMITTED, Bucket.RELEASED)
+                row = await fulfillment.read(change.connection, ask.fulfillment_id)
+                asked = FulfillmentState.CANCELLATION_REQUESTED  # a cancellation may have come meanwhile
+                state_after = asked if row["state"] == asked else FulfillmentState.SUBMITTED
+                await _advance(change, ask.fulfillment_id, state_after, Bucket.RELEASED)
                 change.say("fulfillment.released", node=ask.node_id, fulfillment_id=ask.fulfillment_id)
             return owns
 

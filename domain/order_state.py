@@ -63,6 +63,7 @@ class Fulfillment(BaseModel):
     last_scan_at: datetime | None = None
     value_minor: int = 0
     captured: bool = False
+    captures: tuple[tuple[str, int, int], ...] = ()  # tender, number of the capture, amount
 
     @property
     def units(self) -> int:
@@ -91,6 +92,9 @@ class Tender(BaseModel):
     authorized_minor: int = 0
     captured_minor: int = 0
     refunded_minor: int = 0
+    capturing_minor: int = 0  # wanted for parcels that left, not taken yet
+    captures: int = 0  # how many captures were wanted so far
+    authorization_ref: str | None = None
     decline_code: str | None = None
     since: datetime
     deadline: datetime
@@ -98,7 +102,7 @@ class Tender(BaseModel):
     @property
     def left_minor(self) -> int:
         """What can still be captured."""
-        return self.authorized_minor - self.captured_minor
+        return self.authorized_minor - self.captured_minor - self.capturing_minor
 
 
 class OrderState(BaseModel):

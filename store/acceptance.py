@@ -197,3 +197,21 @@ async def reject_order(connection: AsyncConnection, order_id: str, rejection: di
 async def recorded_outcome(connection: AsyncConnection, order_id: str) -> dict[str, Any]:
     """What an earlier attempt of the acceptance wrote."""
     return dict((await connection.execute(_OUTCOME, {"order_id": order_id})).mappings().one())
+
+
+_OWE_LESS = text("""
+WITH lines AS (
+  UPDATE order_lines l SET cancelled_minor = greatest(l.cancelled_minor, w.amount)
+    FROM unnest(CAST(:lines AS int[]), CAST(:amounts AS bigint[])) AS w(line_no, amount),
+         order_lines o
+   WHERE l.order_id = :order_id AND l.line_no = w.line_no AND o.order_id = l.order_id AND o.line_no = l.line_no
+  RETURNING l.cancelled_minor - o.cancelled_minor AS less)
+UPDATE orders SET owed_minor = owed_minor - (SELECT coalesce(sum(less), 0) FROM lines) WHERE order_id = :order_id
+""")
+
+
+async def owe_less(connection: AsyncConnection, order_id: str, cancelled: tuple[tuple[int, int], ...]) -> None:
+    """Write what is no longer owed per line (line number, amount cancelled so far)."""
+    if cancelled:
+        values = {"order_id": order_id, "lines": [n for n, _ in cancelled], "amounts": [a for _, a in cancelled]}
+        await connection.execute(_OWE_LESS, values)
