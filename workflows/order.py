@@ -1,0 +1,334 @@
+"""One order, from acceptance to settlement. The class reads as the process."""
+
+import asyncio
+from datetime import timedelta
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from activities.contract import Grant
+    from activities.payments import MoneyAsk, MoneyMoved, PaymentActivities
+    from activities.shipments import ShipmentActivities, WorkAsk, WorkDone
+    from activities.stock import AllocateAsk, Allocated, ReserveAsk, StockActivities, StockReserved
+    from domain.lifecycle import FulfillmentState, PaymentState, TrackingState, deadline_after
+    from domain.order_state import Fulfillment, OrderState, Tender
+    from domain.orders import SYSTEM, CancelReason, PlaceOrder
+    from domain.quantities import Bucket
+    from workflows.messages import Accepted, CancelOrder, OrderClosed, Rejected, ShortLine
+    from workflows.order_commands import OrderCommands
+
+
+@workflow.defn(name="Order")
+class Order(OrderCommands):
+    """Reserve, secure the payment, allocate, ship from every node at its own pace, settle."""
+
+    @workflow.init
+    def __init__(self, order: PlaceOrder, carried: OrderState | None = None) -> None:
+        super().__init__(order, carried)
+        self._grants: dict[str, Grant | None] = {}
+
+    @workflow.run
+    async def run(self, order: PlaceOrder, carried: OrderState | None = None) -> OrderClosed:
+        """See the order through."""
+        await self._accept()
+        if not self.s.rejected:
+            watch = asyncio.create_task(self._watch())
+            await self._secure_payment()
+            await self._fulfill()
+            await self._settle()
+            del watch  # it ends with the workflow: cancelling its timer would cost an event for nothing
+        self._show()
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        header = self.s.header()
+        return OrderClosed(status=header.status, order_version=self.s.version, digest=header.digest)
+
+    # --- accept ---------------------------------------------------------------------------------------
+
+    async def _accept(self) -> None:
+        """Hold stock on concrete nodes and make the promise, or reject."""
+        if self.s.acceptance is not None:
+            return
+        order = self.s.order
+        self._deciding = True
+        outcome = await self._database(
+            StockActivities.reserve, ReserveAsk(order=order), f"Hold {order.units} units of {len(order.lines)} lines"
+        )
+        self._deciding = False
+        self.s.changed_at = workflow.now()
+        if isinstance(outcome, StockReserved):
+            self._apply_reservation(outcome)
+            self._grants["authorize"] = outcome.grant
+            self.s.rules = outcome.rules
+            self.s.promised_by, self.s.promised_until = outcome.promised_by, outcome.promised_until
+            nodes = tuple(sorted({p.node_id for p in outcome.placements}))
+            self.s.acceptance = Accepted(
+                order_version=outcome.version,
+                promised_by=str(outcome.promised_by),
+                reserved_until=outcome.reserved_until,
+                nodes=nodes,
+            ).model_dump_json()
+        else:
+            self.s.rejected = True
+            self.s.promise_state = "withdrawn"
+            for line in self.s.lines.values():
+                line.buckets = line.buckets.moved(Bucket.OPEN, Bucket.CANCELLED, line.buckets.open)
+            self.s.acceptance = Rejected(
+                code=outcome.code,
+                detail=outcome.detail,
+                order_version=outcome.version,
+                lines=tuple(ShortLine(*line) for line in outcome.lines),
+            ).model_dump_json()
+        self._describe()
+
+    def _apply_reservation(self, outcome: StockReserved) -> None:
+        self.s.placements = tuple(outcome.placements)
+        self.s.reserved_until = outcome.reserved_until
+        self.s.move(tuple((p.line_no, p.quantity) for p in outcome.placements), Bucket.OPEN, Bucket.RESERVED)
+
+    # --- payment --------------------------------------------------------------------------------------
+
+    async def _secure_payment(self) -> None:
+        """Authorize every tender in charge sequence; a decline gives the customer a window to fix it."""
+        for tender in self.s.tenders:
+            while tender.state in (PaymentState.PENDING, PaymentState.FAILED) and self.s.quantities.live:
+                if tender.state is PaymentState.PENDING:
+                    await self._authorize(tender)
+                else:
+                    await self._wait_for_fix(tender)
+            if not self.s.quantities.live:
+                self._leave_unpaid(tender)
+
+    def _leave_unpaid(self, tender: Tender) -> None:
+        """The order was cancelled before this tender was tried: nothing is pending with it any more."""
+        if tender.state is PaymentState.PENDING:
+            tender.state = PaymentState.FAILED
+
+    async def _authorize(self, tender: Tender) -> None:
+        ask = self._money(tender, tender.seq, tender.amount_minor)
+        ask = ask.model_copy(update={"reference": tender.reference, "grant": self._grants.pop("authorize", None)})
+        amount = self._amount(tender.amount_minor)
+        outcome = await self._provider(PaymentActivities.authorize, ask, f"Authorize {amount}", "payment_unknown")
+        now = workflow.now()
+        tender.since, self.s.changed_at = now, now
+        if isinstance(outcome, MoneyMoved):
+            tender.state = PaymentState.AUTHORIZED
+            tender.authorized_minor = outcome.amount_minor
+            tender.authorization_ref = outcome.provider_ref
+            return
+        tender.state, tender.decline_code = PaymentState.FAILED, outcome.code
+        tender.deadline = now + timedelta(seconds=self.s.rules.payment_window_s)
+        if self.s.rules.hold_through_payment_window and self.s.reserved_until:
+            self.s.reserved_until = max(self.s.reserved_until, tender.deadline)
+        self._show()
+
+    async def _wait_for_fix(self, tender: Tender) -> None:
+        """Until the customer brings another payment method, somebody says retry, or the window ends."""
+        seen = self._retries
+        fixed = await self._until(
+            lambda: tender.retry_asked or self._retries > seen or not self.s.quantities.live, tender.deadline
+        )
+        if not self.s.quantities.live:
+            return
+        if not fixed:
+            ask = CancelOrder(command_id="system:payment_declined", reason=CancelReason.PAYMENT_DECLINED, actor=SYSTEM)
+            await self._cancel_all(ask, SYSTEM)
+            return
+        now = workflow.now()
+        tender.retry_asked = False
+        tender.seq += 1
+        tender.state, tender.decline_code = PaymentState.PENDING, None
+        tender.since, tender.deadline = now, now + timedelta(seconds=self.s.rules.payment_pending_s)
+
+    # --- fulfillment ----------------------------------------------------------------------------------
+
+    async def _fulfill(self) -> None:
+        """Allocate, then one track per fulfillment order, until no unit is under way."""
+        tracks: list[asyncio.Task[None]] = []
+        while self.s.quantities.of(Bucket.OPEN, Bucket.RESERVED):
+            await workflow.wait_condition(lambda: not self._deciding)
+            if self.s.quantities.open:
+                await self._reserve_again()
+            elif self.s.quantities.reserved:
+                tracks += [asyncio.create_task(self._track(part)) for part in await self._allocate()]
+        await asyncio.gather(*tracks)
+
+    async def _reserve_again(self) -> None:
+        """The reservation lapsed before the payment came: hold the units again, or give up."""
+        self.s.generation += 1
+        units = tuple((n, line.buckets.open) for n, line in self.s.lines.items() if line.buckets.open)
+        self._deciding = True
+        ask = ReserveAsk(order=self.s.order, generation=self.s.generation, open_units=units)
+        outcome = await self._database(StockActivities.reserve, ask, "Hold the units again")
+        if isinstance(outcome, StockReserved):
+            self._apply_reservation(outcome)
+        self._deciding = False
+        if not isinstance(outcome, StockReserved):
+            cancel = CancelOrder(command_id="system:out_of_stock", reason=CancelReason.OUT_OF_STOCK, actor=SYSTEM)
+            await self._cancel_all(cancel, SYSTEM)
+
+    async def _allocate(self) -> list[Fulfillment]:
+        """Commit the held units: one fulfillment order per node."""
+        self._deciding = True
+        reserved = self.s.quantities.reserved
+        ask = AllocateAsk(order_id=self.s.order.order_id, generation=self.s.generation, units=reserved)
+        outcome = await self._database(StockActivities.allocate, ask, f"Commit {reserved} units")
+        parts = self._apply_allocation(outcome) if isinstance(outcome, Allocated) else []
+        self._deciding = False
+        if not parts:
+            self.s.reserved_until = workflow.now()
+            await self._expire()
+        self._show()
+        return parts
+
+    def _apply_allocation(self, outcome: Allocated) -> list[Fulfillment]:
+        now = workflow.now()
+        parts = []
+        for made in outcome.parts:
+            lines = tuple((n, q) for n, node, q in self.s.placements if node == made.node_id)
+            part = Fulfillment(
+                fulfillment_id=made.fulfillment_id,
+                shipment_id=made.shipment_id,
+                node_id=made.node_id,
+                lines=lines,
+                since=now,
+                deadline=deadline_after(FulfillmentState.OPEN, Bucket.ALLOCATED, self.s.rules, now),
+            )
+            self.s.move(lines, Bucket.RESERVED, Bucket.ALLOCATED)
+            self.s.fulfillments[part.fulfillment_id] = part
+            self._grants[f"release:{part.fulfillment_id}"] = outcome.grant
+            parts.append(part)
+        self.s.reserved_until, self.s.placements = None, ()
+        self.s.changed_at = now
+        return parts
+
+    async def _track(self, part: Fulfillment) -> None:
+        """One fulfillment order: release, book, capture. It never waits for another track's provider."""
+        await self._release(part)
+        await workflow.wait_condition(lambda: part.recorded is not Bucket.RELEASED and part.recorded is not Bucket.PICKED)
+        await self._book(part)
+        left = (Bucket.SHIPPED, Bucket.DELIVERED, Bucket.CANCELLED)
+        await workflow.wait_condition(lambda: part.recorded in left)
+        await self._capture(part)
+        await workflow.wait_condition(lambda: part.recorded in (Bucket.DELIVERED, Bucket.CANCELLED))
+
+    async def _release(self, part: Fulfillment) -> None:
+        ask = self._work(part).model_copy(
+            update={
+                "lines": tuple((n, self.s.lines[n].sku, q) for n, q in part.lines),
+                "grant": self._grants.pop(f"release:{part.fulfillment_id}", None),
+            }
+        )
+        while part.stage is Bucket.ALLOCATED:
+            part.in_call = True
+            summary = f"Release {part.units} units to {part.node_id}"
+            outcome = await self._provider(ShipmentActivities.release, ask, summary, "release_failing")
+            part.in_call = False
+            if isinstance(outcome, WorkDone):
+                asked = part.state is FulfillmentState.CANCELLATION_REQUESTED
+                state = part.state if asked else FulfillmentState.SUBMITTED
+                self.s.advance(part, state, Bucket.RELEASED, workflow.now())
+                part.recorded = Bucket.RELEASED
+                self._describe()
+                return
+            if part.cancelling:
+                part.stop_answer = "stopped"
+                await workflow.wait_condition(lambda: part.stage is Bucket.CANCELLED)
+                return
+            await self._attention("node_refused", "fulfillment", f"{part.node_id} refused the work: {outcome.code}")
+            await self._retry_or_cancelled(part)
+            ask = ask.model_copy(update={"again": True, "grant": None})
+
+    async def _retry_or_cancelled(self, part: Fulfillment) -> None:
+        seen = self._retries
+        await workflow.wait_condition(lambda: self._retries > seen or part.stage is Bucket.CANCELLED)
+
+    async def _book(self, part: Fulfillment) -> None:
+        """Buy the label once the parcel is packed."""
+        ask = self._work(part).model_copy(update={"grant": self._grants.pop(f"book:{part.fulfillment_id}", None)})
+        while part.stage is Bucket.PACKED and part.tracking_number is None:
+            part.in_call = True
+            summary = f"Book the carrier for {part.shipment_id}"
+            outcome = await self._provider(ShipmentActivities.book, ask, summary, "booking_failing")
+            part.in_call = False
+            if isinstance(outcome, WorkDone):
+                part.tracking_number, part.tracking = outcome.tracking_number, TrackingState.LABEL_CREATED
+                self._describe()
+                return
+            await self._attention("carrier_refused", "fulfillment", f"the carrier refused the parcel: {outcome.code}")
+            await self._retry_or_cancelled(part)
+            ask = ask.model_copy(update={"again": True, "grant": None})
+
+    async def _capture(self, part: Fulfillment) -> None:
+        """Take the money for what has left."""
+        grant = self._grants.pop(f"capture:{part.fulfillment_id}", None)
+        for position, (tender_id, number, amount) in enumerate(part.captures):
+            tender = next(t for t in self.s.tenders if t.tender_id == tender_id)
+            ask = self._money(tender, number, amount).model_copy(
+                update={
+                    "fulfillment_id": part.fulfillment_id,
+                    "shipment_id": part.shipment_id,
+                    "ends_parcel": position == len(part.captures) - 1,
+                    "grant": grant,
+                }
+            )
+            await self._take(tender, ask, f"Capture {self._amount(amount)} for {part.shipment_id}")
+        part.captured = part.captured or part.recorded is not Bucket.CANCELLED
+
+    async def _take(self, tender: Tender, ask: MoneyAsk, summary: str) -> None:
+        while True:
+            outcome = await self._provider(PaymentActivities.capture, ask, summary, "payment_capture_failing")
+            if isinstance(outcome, MoneyMoved):
+                tender.capturing_minor -= ask.amount_minor
+                tender.captured_minor += outcome.amount_minor
+                whole = tender.captured_minor == tender.authorized_minor
+                tender.state = PaymentState.CAPTURED if whole else PaymentState.PARTIALLY_CAPTURED
+                self._describe()
+                return
+            await self._attention("payment_capture_refused", "finance", f"the provider refused: {outcome.code}")
+            await self._retry_asked()
+            tender.captures += 1
+            ask = ask.model_copy(update={"seq": tender.captures, "grant": None})
+
+    # --- settlement -----------------------------------------------------------------------------------
+
+    async def _settle(self) -> None:
+        """Void before refund: a void costs no fee and frees the customer's money at once."""
+        for tender in self.s.tenders:
+            while tender.state in (PaymentState.AUTHORIZED, PaymentState.PARTIALLY_CAPTURED):
+                summary = f"Release the unused {self._amount(tender.left_minor)}"
+                outcome = await self._provider(
+                    PaymentActivities.void, self._void_ask(tender), summary, "payment_void_failing"
+                )
+                if isinstance(outcome, MoneyMoved):
+                    tender.state = PaymentState.CAPTURED if tender.captured_minor else PaymentState.VOIDED
+                else:
+                    await self._attention("payment_void_refused", "finance", f"the provider refused: {outcome.code}")
+                    await self._retry_asked()
+                    tender.seq += 1
+        self.s.changed_at = workflow.now()
+
+    def _void_ask(self, tender: Tender) -> MoneyAsk:
+        return self._money(tender, tender.seq, tender.left_minor)
+
+    def _money(self, tender: Tender, seq: int, amount_minor: int) -> MoneyAsk:
+        return MoneyAsk(
+            order_id=self.s.order.order_id,
+            tender_id=tender.tender_id,
+            sequence=tender.sequence,
+            seq=seq,
+            amount_minor=amount_minor,
+            currency=self.s.order.currency,
+            provider=tender.provider,
+            authorization_ref=tender.authorization_ref,
+        )
+
+    def _work(self, part: Fulfillment) -> WorkAsk:
+        return WorkAsk(
+            order_id=self.s.order.order_id,
+            fulfillment_id=part.fulfillment_id,
+            shipment_id=part.shipment_id,
+            node_id=part.node_id,
+            zone_id=self.s.order.zone_id,
+            service_level=self.s.order.service_level,
+            units=part.units,
+        )

@@ -1,0 +1,234 @@
+"""What every part of an order's story uses: its state, its database steps, its calls, its watch, its display."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple, TypeVar
+
+from temporalio import workflow
+from temporalio.common import SearchAttributeUpdate
+from temporalio.exceptions import ActivityError
+
+with workflow.unsafe.imports_passed_through():
+    from activities.records import CaseAsk, RecordActivities
+    from activities.stock import ExpireAsk, StockActivities
+    from domain.lifecycle import FulfillmentState, PaymentState, WaitingOn
+    from domain.money import format_minor
+    from domain.order_state import OrderState
+    from domain.orders import PlaceOrder
+    from domain.quantities import Bucket
+    from workflows import policies, visibility
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+
+class Due(NamedTuple):
+    """A moment at which somebody must look: when, what, and the team that owns it."""
+
+    at: datetime
+    key: str
+    code: str
+    owner: str
+    detail: str
+
+
+class OrderBase:
+    """State and steps. Database steps of one order run one after the other, in the order of the decisions."""
+
+    def __init__(self, order: PlaceOrder, carried: OrderState | None) -> None:
+        self.s = carried or OrderState.begin(order, workflow.now())
+        self._writing = asyncio.Lock()
+        self._deciding = False  # a stock decision is being written; new plans wait for it
+        self._retries = 0
+        self._shown: dict[str, object] = {}
+
+    # --- steps ---------------------------------------------------------------------------------------
+
+    async def _database(self, method: Callable[[Any, A], Awaitable[R]], ask: A, summary: str) -> R:
+        """One local activity: a transaction on our own database."""
+        async with self._writing:
+            result = await workflow.execute_local_activity_method(method, ask, **policies.database(summary))
+        self.s.version = max(self.s.version, getattr(result, "version", 0))
+        return result
+
+    async def _provider(self, method: Callable[[Any, A], Awaitable[R]], ask: A, summary: str, code: str) -> R:
+        """One call to a provider. Should all patience end, a case is open and `retry_now` calls again."""
+        while True:
+            try:
+                result = await workflow.execute_activity_method(method, ask, **policies.provider(summary))
+            except ActivityError as error:
+                await self._attention(code, "finance" if code.startswith("payment") else "fulfillment", str(error.cause))
+                await self._retry_asked()
+            else:
+                self.s.version = max(self.s.version, getattr(result, "version", 0))
+                return result
+
+    async def _retry_asked(self) -> None:
+        """Wait until somebody says `retry_now`."""
+        seen = self._retries
+        await workflow.wait_condition(lambda: self._retries > seen)
+
+    async def _until(self, condition: Callable[[], bool], deadline: datetime) -> bool:
+        """Wait for the condition; False when the deadline came first."""
+        left = deadline - workflow.now()
+        if left <= timedelta(0):
+            return condition()
+        try:
+            await workflow.wait_condition(condition, timeout=left)
+        except TimeoutError:
+            return condition()
+        return True
+
+    async def _attention(self, code: str, owner: str, detail: str, promise_state: str | None = None) -> None:
+        """Open a case: a person of the owner team must look."""
+        ask = CaseAsk(
+            order_id=self.s.order.order_id, code=code, owner=owner, detail=detail[:200], promise_state=promise_state
+        )
+        await self._database(RecordActivities.open_case, ask, f"Open a case for {owner}: {code}")
+        self.s.attention = code
+        self._show()
+
+    # --- the watch: one rolling timer ----------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        """Look at whatever falls due first. The timer is set anew only when something nearer turns up."""
+        while True:
+            due = self._next_due()
+            if due is None:
+                await workflow.wait_condition(lambda: self._next_due() is not None)
+                continue
+            if await self._until(lambda at=due.at: self._nearer_than(at), due.at):  # type: ignore[misc]
+                continue
+            if due.at <= workflow.now() and due.key in {d.key for d in self._dues()}:
+                await self._fall_due(due)
+
+    def _nearer_than(self, at: datetime) -> bool:
+        due = self._next_due()
+        return due is not None and due.at < at
+
+    def _next_due(self) -> Due | None:
+        return min(self._dues(), default=None)
+
+    def _dues(self) -> list[Due]:
+        found = []
+        if self.s.reserved_until:
+            found.append(Due(self.s.reserved_until, "reservation", "reservation", "inventory", ""))
+        for tender in self.s.tenders:
+            if tender.state is PaymentState.PENDING:
+                key = f"payment:{tender.tender_id}:{tender.seq}"
+                found.append(Due(tender.deadline, key, "payment_pending", "finance", "the provider did not answer"))
+        for part in self.s.fulfillments.values():
+            if part.state not in (FulfillmentState.CLOSED, FulfillmentState.CANCELLED):
+                key = f"{part.fulfillment_id}:{part.state}:{part.stage}"
+                code = _SILENCE.get(part.state, "node_silent")
+                found.append(Due(part.deadline, key, code, "fulfillment", f"{part.node_id}: {part.state} for too long"))
+        if self.s.promised_until and self.s.promise_state == "on_track":
+            found.append(Due(self.s.promised_until, "promise", "promise_late", "fulfillment", "not delivered in time"))
+        return [due for due in found if due.key not in self.s.cases]
+
+    async def _fall_due(self, due: Due) -> None:
+        if due.key == "reservation":
+            await self._expire()
+            return
+        self.s.cases.append(due.key)
+        if due.key == "promise":
+            self.s.promise_state = "late"
+        await self._attention(due.code, due.owner, due.detail, "late" if due.key == "promise" else None)
+
+    async def _expire(self) -> None:
+        """The reservation's time is over; the database's clock has the last word."""
+        await workflow.wait_condition(lambda: not self._deciding)
+        if self.s.reserved_until is None or self.s.reserved_until > workflow.now():
+            return
+        self._deciding = True
+        try:
+            ask = ExpireAsk(order_id=self.s.order.order_id)
+            gone = await self._database(StockActivities.expire, ask, "Give back what was held too long")
+            if gone.units:
+                self.s.move(gone.units, Bucket.RESERVED, Bucket.OPEN)
+                self.s.reserved_until, self.s.placements = None, ()
+                self.s.changed_at = workflow.now()
+            elif gone.still_until is not None:
+                wait = max(gone.still_until - self.s.reserved_until, timedelta(seconds=5))
+                self.s.reserved_until = workflow.now() + wait
+        finally:
+            self._deciding = False
+        self._show()
+
+    # --- what operators see --------------------------------------------------------------------------
+
+    def _show(self) -> None:
+        """Write search attributes that changed, in one go, and the current details (which cost nothing)."""
+        header = self.s.header()
+        wait = header.wait
+        nodes = sorted({f.node_id for f in self.s.fulfillments.values()})
+        values: dict[str, tuple[SearchAttributeUpdate[Any], object]] = {}
+
+        def put(update: SearchAttributeUpdate[Any], value: object) -> None:
+            values[update.key.name] = (update, value)
+
+        put(visibility.ORDER_STATUS.value_set(header.status.value), header.status)
+        waiting = wait.waiting_on if wait else WaitingOn.NOBODY
+        put(visibility.WAITING_ON.value_set(waiting.value), waiting)
+        put(visibility.PAYMENT_STATUS.value_set(header.payment_status), header.payment_status)
+        put(visibility.PROMISE_STATE.value_set(self.s.promise_state), self.s.promise_state)
+        if nodes:
+            put(visibility.SHIP_NODES.value_set(nodes), nodes)
+        if self.s.promised_until:
+            put(visibility.PROMISED_BY.value_set(self.s.promised_until), self.s.promised_until)
+        if self.s.attention:
+            put(visibility.ATTENTION_CODE.value_set(self.s.attention), self.s.attention)
+            needed = not header.terminal
+            put(visibility.NEEDS_ATTENTION.value_set(needed), needed)
+        changed = [update for name, (update, value) in values.items() if self._shown.get(name) != value]
+        if changed:
+            workflow.upsert_search_attributes(changed)
+            self._shown.update({name: value for name, (_, value) in values.items()})
+        self._describe()
+
+    def _describe(self) -> None:
+        """The text that the Temporal UI shows for this order, served by a query."""
+        workflow.set_current_details(describe(self.s))
+
+
+_SILENCE = {
+    FulfillmentState.SHIPPED: "carrier_silent",
+    FulfillmentState.CANCELLATION_REQUESTED: "node_silent_on_stop",
+    FulfillmentState.OPEN: "release_pending",
+}
+
+
+def describe(state: OrderState) -> str:
+    """Who is waited for, the promise, the money, the parcels: Markdown bullets, no personal data."""
+    header = state.header()
+    wait = header.wait
+    currency = state.order.currency
+
+    def money(minor: int) -> str:
+        return f"{format_minor(minor, currency)} {currency}"
+
+    waiting = (
+        f"{wait.waiting_on} ({wait.cause}) since {wait.since:%d %b %H:%M}, until {wait.deadline:%d %b %H:%M} UTC, "
+        f"owner {wait.owner}: {wait.next_event}"
+        if wait
+        else f"nobody: {header.status}"
+    )
+    authorized = sum(t.authorized_minor for t in state.tenders)
+    captured = sum(t.captured_minor for t in state.tenders)
+    refunded = sum(t.refunded_minor for t in state.tenders)
+    parcels = ", ".join(
+        f"{f.node_id} {f.state}" + (f" ({f.tracking_number} {f.tracking})" if f.tracking_number else "")
+        for f in state.fulfillments.values()
+    )
+    return "\n".join(
+        [
+            f"- **Waiting on** {waiting}",
+            f"- **Promise** {state.promised_by or 'none'}, {state.promise_state}",
+            f"- **Money** owed {money(state.owed_minor)}, authorized {money(authorized)}, "
+            f"captured {money(captured)}, refunded {money(refunded)}",
+            f"- **Shipments** {parcels or 'none'}",
+            f"- **Open case** {state.attention or 'none'}",
+            "- **If stuck** send the update `retry_now`; never terminate: that skips every release and refund",
+        ]
+    )

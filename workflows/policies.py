@@ -1,0 +1,43 @@
+"""How often and how long each kind of step is tried. Owned by operations."""
+
+from datetime import timedelta
+
+from temporalio.common import RetryPolicy
+from temporalio.workflow import ActivityConfig, LocalActivityConfig
+
+_DATABASE_RETRY = RetryPolicy(
+    initial_interval=timedelta(milliseconds=50), backoff_coefficient=2, maximum_interval=timedelta(seconds=5)
+)
+_PROVIDER_RETRY = RetryPolicy(
+    initial_interval=timedelta(seconds=1), backoff_coefficient=2, maximum_interval=timedelta(seconds=30)
+)
+PROVIDER_PATIENCE = timedelta(days=7)
+
+
+def database(summary: str) -> LocalActivityConfig:
+    """A step on our own database: short, repeated until it succeeds; long pauses leave the workflow task."""
+    return LocalActivityConfig(
+        start_to_close_timeout=timedelta(seconds=7),
+        retry_policy=_DATABASE_RETRY,
+        local_retry_threshold=timedelta(seconds=5),
+        summary=summary[:120],
+    )
+
+
+def provider(summary: str) -> ActivityConfig:
+    """A call to somebody else's system: bounded by time, not by attempts. The order's watch opens the case."""
+    return ActivityConfig(
+        start_to_close_timeout=timedelta(seconds=30),
+        schedule_to_close_timeout=PROVIDER_PATIENCE,
+        retry_policy=_PROVIDER_RETRY,
+        summary=summary[:120],
+    )
+
+
+def chore(summary: str) -> ActivityConfig:
+    """A scheduled job: the next run repeats what this one could not do."""
+    return ActivityConfig(
+        start_to_close_timeout=timedelta(seconds=60),
+        retry_policy=RetryPolicy(maximum_attempts=1),
+        summary=summary[:120],
+    )
