@@ -20,11 +20,7 @@ MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR NZD PAB PEN PGK PHP PKR PLN QAR RON RSD 
 SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USD UYU UZS VED VES
 WST XCD XCG YER ZAR ZMW ZWG
 """
-_DIGITS = {
-    code: digits
-    for digits, codes in ((0, _DIGITS_0), (2, _DIGITS_2), (3, _DIGITS_3))
-    for code in codes.split()
-}
+_DIGITS = {code: digits for digits, codes in ((0, _DIGITS_0), (2, _DIGITS_2), (3, _DIGITS_3)) for code in codes.split()}
 
 
 class UnknownCurrency(ValueError):

@@ -71,7 +71,8 @@ def rank(sites: Sequence[Site], quantities: Sequence[int], terms: Terms, limit: 
     order = sorted(sites, key=lambda s: (_rating(terms, s, sum(s.usable)), s.preference, s.node_id))
     if len(order) <= limit:
         return tuple(order)
-    covers = {_cover(start, order, quantities, terms) for start in range(min(_STARTS, len(order)))}
+    ratings = [(_rating(terms, site, sum(site.usable)), i) for i, site in enumerate(order)]
+    covers = {_cover(start, order, ratings, quantities, terms) for start in range(min(_STARTS, len(order)))}
     by_cost = sorted(covers, key=lambda cover: (_cover_cost([order[i] for i in cover], quantities, terms), cover))
     picked = dict.fromkeys(position for cover in by_cost for position in cover)
     picked.update(dict.fromkeys(range(len(order))))
@@ -124,24 +125,32 @@ def _rating(terms: Terms, site: Site, units: int) -> int:
     return terms.fixed_micros * _RATING_SCALE // units + site.unit_micros * _RATING_SCALE
 
 
-def _cover(start: int, order: Sequence[Site], quantities: Sequence[int], terms: Terms) -> tuple[int, ...]:
+def _cover(
+    start: int,
+    order: Sequence[Site],
+    ratings: Sequence[tuple[int, int]],
+    quantities: Sequence[int],
+    terms: Terms,
+) -> tuple[int, ...]:
     """Greedily add the node with the least cost per newly covered unit; positions in `order`, sorted.
 
     A node's gain only ever shrinks, so an outdated rating is a lower bound and most need no update.
+    `ratings` come in ascending order, which is a heap.
     """
     left = _take(quantities, order[start])
     cover = [start]
-    heap = [(_rating(terms, site, sum(site.usable)), i) for i, site in enumerate(order) if i != start]
-    heapq.heapify(heap)
+    heap = [*ratings[:start], *ratings[start + 1 :]]
     while heap and len(cover) < terms.max_nodes and any(left):
-        _, position = heapq.heappop(heap)
+        position = heap[0][1]
         gain = sum(map(min, left, order[position].usable))
         if not gain:
+            heapq.heappop(heap)
             continue
         current = (_rating(terms, order[position], gain), position)
-        if heap and current > heap[0]:
-            heapq.heappush(heap, current)
+        if current > heap[0]:
+            heapq.heapreplace(heap, current)
             continue
+        heapq.heappop(heap)
         cover.append(position)
         left = _take(left, order[position])
     return tuple(sorted(cover))

@@ -159,9 +159,7 @@ class LineShares(BaseModel):
         return each * k + min(k, odd)
 
 
-def freeze(
-    lines: Sequence[LineAmounts], shipping_minor: int, shipping_tax_minor: int
-) -> tuple[LineShares, ...]:
+def freeze(lines: Sequence[LineAmounts], shipping_minor: int, shipping_tax_minor: int) -> tuple[LineShares, ...]:
     """Give every line its share of shipping and of the tax on it, by net amount; done once, at acceptance.
 
     The result keeps the order of `lines` (ties between remainders go to the earlier line), and its

@@ -11,13 +11,21 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
-from enum import StrEnum
-from typing import Literal
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from domain.ids import NodeId, Sku
-from domain.node_sets import Choice, DecidedBy, Site, Terms, cheapest_set, fill, rank
+from domain.node_sets import Choice, Site, Terms, cheapest_set, fill, rank
+from domain.sourcing_record import (
+    Candidate,
+    ExcludedNode,
+    ExclusionReason,
+    LineCost,
+    NodeCost,
+    RunnerUp,
+    SourcingExplanation,
+)
 
 _LINES_EXPLAINED = 50
 _FARTHEST_MI = 12_500  # half the way around the earth
@@ -120,79 +128,6 @@ class Unfilled(_Value):
     available: int
 
 
-class ExclusionReason(StrEnum):
-    """Why a node was left out."""
-
-    NODE_FROZEN = "node_frozen"  # takes no new work
-    NO_LANE = "no_lane"  # no carrier from there to the destination
-    NO_STOCK = "no_stock"  # nothing of what is wanted
-    BELOW_SOURCING_MINIMUM = "below_sourcing_minimum"  # has some, but keeps it for itself
-    OUTRANKED = "outranked"  # could give something; others promised more
-
-
-class ExcludedNode(_Value):
-    """A node that was not among the candidates."""
-
-    node_id: NodeId
-    reason: ExclusionReason
-
-
-class Candidate(_Value):
-    """A node that was searched, in the order of rank. `search` is 2 or more for nodes of a later search."""
-
-    node_id: NodeId
-    search: int
-    usable_units: int
-    unit_cost_micros: int
-
-
-class LineCost(_Value):
-    """What a node's units of one line cost."""
-
-    line_no: int
-    quantity: int
-    micros: int
-
-
-class NodeCost(_Value):
-    """What a chosen node costs: its parcel, and its units. `lines` is empty for very long orders."""
-
-    node_id: NodeId
-    fixed_micros: int
-    unit_cost_micros: int
-    units: int
-    units_micros: int
-    lines: tuple[LineCost, ...]
-
-
-class RunnerUp(_Value):
-    """The second best set of the first search, and how much more it costs."""
-
-    node_ids: tuple[NodeId, ...]
-    cost_micros: int
-    gap_micros: int
-
-
-class SourcingExplanation(_Value):
-    """Why this plan: enough to check the decision, and to make it again from `canonical(ask)`.
-
-    `input_hash` is of the canonical ask, `output_hash` of assignments, unfilled units and cost.
-    """
-
-    rules_version: str
-    input_hash: str
-    output_hash: str
-    candidates: tuple[Candidate, ...]
-    excluded: tuple[ExcludedNode, ...]
-    winner: tuple[NodeCost, ...]
-    lines_left_out: int
-    runner_up: RunnerUp | None
-    decided_by: DecidedBy | Literal["nothing_usable"]
-    sets_tried: int
-    searches: int
-    unfilled_units: int
-
-
 class SourcingPlan(_Value):
     """Who ships what, what is missing, what it costs, and why. Lines and nodes come in ascending order."""
 
@@ -202,14 +137,11 @@ class SourcingPlan(_Value):
     explanation: SourcingExplanation
 
 
-class _Search:
+class _Search(NamedTuple):
     """One enumeration: the candidates and what was chosen among them."""
 
-    __slots__ = ("candidates", "choice")
-
-    def __init__(self, candidates: tuple[Site, ...], choice: Choice) -> None:
-        self.candidates = candidates
-        self.choice = choice
+    candidates: tuple[Site, ...]
+    choice: Choice
 
 
 def canonical(ask: SourcingAsk) -> SourcingAsk:
@@ -307,7 +239,8 @@ def _search(
         for site, units in fill(choice.sites, left):
             given.append((site.node_id, units))
             left = [wanted - got for wanted, got in zip(left, units, strict=True)]
-        rest = _still_useful([site for site in rest if site not in candidates], left)
+        searched = {site.node_id for site in candidates}
+        rest = _still_useful([site for site in rest if site.node_id not in searched], left)
     return searches, given
 
 
@@ -376,6 +309,8 @@ def _candidates(searches: Sequence[_Search]) -> tuple[Candidate, ...]:
             search=number,
             usable_units=sum(site.usable),
             unit_cost_micros=site.unit_micros,
+            arrival=None if site.arrival == date.max else site.arrival,
+            preference=site.preference,
         )
         for number, search in enumerate(searches, start=1)
         for site in search.candidates
