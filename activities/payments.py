@@ -26,6 +26,7 @@ from store.orders import OrderChange, change_order, lock_order
 from store.payments import Intent
 
 PROVIDER = Actor(kind=ActorKind.PROVIDER, id="payments")
+ALREADY_CAPTURED = "already_captured"
 Reply = PaymentOk | Refused
 
 
@@ -298,10 +299,20 @@ async def _captured(change: OrderChange, ask: MoneyAsk, intent: Intent, answer: 
 
 async def _voided(change: OrderChange, ask: MoneyAsk, intent: Intent, answer: Reply) -> None:
     if isinstance(answer, Refused):
+        if answer.code == ALREADY_CAPTURED:
+            await _captured_outside(change, ask, intent)
         change.say("payment.refused", PROVIDER, intent="void", code=answer.code)
         return
     await payments.tender_voided(change.connection, ask.tender_id)
     change.say("payment.voided", PROVIDER, amount_minor=ask.amount_minor, tender_id=ask.tender_id)
+
+
+async def _captured_outside(change: OrderChange, ask: MoneyAsk, intent: Intent) -> None:
+    """Somebody captured at the provider's own console: book it, so that it can be refunded."""
+    await payments.tender_captured(change.connection, ask.tender_id, ask.amount_minor)
+    await payments.post_capture(
+        change.connection, ask.order_id, ask.currency, ask.tender_id, intent.business_key, ask.amount_minor
+    )
 
 
 async def _refunded(change: OrderChange, ask: MoneyAsk, intent: Intent, answer: Reply) -> None:

@@ -7,7 +7,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from activities.contract import Grant
-    from activities.payments import MoneyAsk, MoneyMoved, PaymentActivities
+    from activities.payments import ALREADY_CAPTURED, MoneyAsk, MoneyMoved, PaymentActivities
     from activities.shipments import ShipmentActivities, WorkAsk, WorkDone
     from activities.stock import AllocateAsk, Allocated, ReserveAsk, StockActivities, StockReserved
     from domain.lifecycle import FulfillmentState, PaymentState, TrackingState, deadline_after
@@ -301,11 +301,33 @@ class Order(OrderCommands):
                 )
                 if isinstance(outcome, MoneyMoved):
                     tender.state = PaymentState.CAPTURED if tender.captured_minor else PaymentState.VOIDED
+                elif outcome.code == ALREADY_CAPTURED:
+                    tender.captured_minor, tender.state = tender.authorized_minor, PaymentState.CAPTURED
                 else:
                     await self._attention("payment_void_refused", "finance", f"the provider refused: {outcome.code}")
                     await self._retry_asked()
                     tender.seq += 1
+        await self._refund_excess()
         self.s.changed_at = workflow.now()
+
+    async def _refund_excess(self) -> None:
+        """Money that was taken behind our back for units that nobody owes any more goes home."""
+        excess = sum(t.captured_minor - t.refunded_minor for t in self.s.tenders) - self.s.owed_minor
+        for tender in reversed(self.s.tenders):
+            amount = min(excess, tender.captured_minor - tender.refunded_minor)
+            seq = 1
+            while amount > 0:
+                ask = self._money(tender, seq, amount).model_copy(update={"reason_ref": f"settlement:{seq}"})
+                outcome = await self._provider(
+                    PaymentActivities.refund, ask, f"Refund {self._amount(amount)}", "payment_refund_failing"
+                )
+                if isinstance(outcome, MoneyMoved):
+                    tender.refunded_minor += amount
+                    excess -= amount
+                    break
+                await self._attention("payment_refund_refused", "finance", f"the provider refused: {outcome.code}")
+                await self._retry_asked()
+                seq += 1
 
     def _void_ask(self, tender: Tender) -> MoneyAsk:
         return self._money(tender, tender.seq, tender.left_minor)
