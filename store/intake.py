@@ -185,7 +185,7 @@ async def put_order(
             "sealed": sealed.sealed,
         },
     )
-    return written.scalar_one() == 1
+    return bool(written.scalar_one() == 1)
 
 
 async def load_place_order(connection: AsyncConnection, order_id: str) -> PlaceOrder:

@@ -1,0 +1,145 @@
+"""What a client can send: bodies of requests. Unknown fields are refused, numbers are whole and bounded."""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+
+from api.text_rules import AddressLine, Name, Reference, TextRefused
+from domain.orders import (
+    MAX_LINES,
+    MAX_MINOR,
+    MAX_QUANTITY,
+    CancelReason,
+    CarrierEventType,
+    ReportKind,
+    ServiceLevel,
+    Split,
+)
+
+Minor = Annotated[int, Field(ge=0, le=MAX_MINOR, strict=True)]
+_EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(\.[^@\s.]+)+")
+
+
+def _email(text: str) -> str:
+    if not _EMAIL.fullmatch(text):
+        raise TextRefused("email", "write it like name@example.com")
+    return text
+
+
+class Body(BaseModel):
+    """A request's body."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CustomerIn(Body):
+    """Who buys. Kept in the vault; `external_ref` is the shop's own id of the customer."""
+
+    external_ref: Reference | None = None
+    name: Name
+    email: Annotated[str, Field(max_length=254), AfterValidator(_email)] | None = None
+    locale: Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$", max_length=35)] | None = None
+
+
+class AddressIn(Body):
+    """Where it goes. Country as ISO 3166-1 alpha-2; `region` as the country writes it, like MA."""
+
+    name: Name
+    lines: Annotated[tuple[AddressLine, ...], Field(min_length=1, max_length=4)]
+    city: AddressLine
+    region: Reference
+    postal_code: Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[A-Za-z0-9 -]+$")]
+    country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
+
+
+class LineIn(Body):
+    """One line. Discount and tax are for the whole line; the same SKU may be on several lines."""
+
+    sku: Reference
+    quantity: Annotated[int, Field(ge=1, le=MAX_QUANTITY, strict=True)]
+    unit_price_minor: Minor
+    discount_minor: Minor = 0
+    tax_minor: Minor = 0
+
+
+class ShippingIn(Body):
+    """How it is shipped, and what the customer pays for that."""
+
+    method: Literal["ship"] = "ship"
+    service_level: ServiceLevel = ServiceLevel.STANDARD
+    price_minor: Minor = 0
+    tax_minor: Minor = 0
+
+
+class PreferencesIn(Body):
+    """What the customer wants when not everything can leave at once."""
+
+    split: Split = Split.ASAP
+    backorder: Literal["refuse"] = "refuse"
+    substitution: Literal["ask", "never"] = "ask"
+
+
+class TenderIn(Body):
+    """A payment instrument, as the provider's reference; never a card number."""
+
+    provider: Literal["simulated"] = "simulated"
+    reference: Reference
+    state: Literal["to_authorize"] = "to_authorize"
+    amount_minor: Minor
+
+
+class CreateOrder(Body):
+    """An order as the storefront placed it. Amounts are minor units of `currency` and must add up."""
+
+    channel: Reference
+    external_ref: Reference | None = None
+    order_number: Reference | None = None
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+    customer: CustomerIn
+    ship_to: AddressIn
+    lines: Annotated[tuple[LineIn, ...], Field(min_length=1, max_length=MAX_LINES)]
+    shipping: ShippingIn = ShippingIn()
+    preferences: PreferencesIn = PreferencesIn()
+    tenders: Annotated[tuple[TenderIn, ...], Field(min_length=1, max_length=4)]
+    total_minor: Minor
+    placed_at: AwareDatetime | None = None
+
+
+CustomerReason = Literal[
+    CancelReason.CHANGED_MIND,
+    CancelReason.DUPLICATE,
+    CancelReason.FOUND_ELSEWHERE,
+    CancelReason.FRAUD,
+    CancelReason.OTHER,
+]
+
+
+class RequestCancellation(Body):
+    """Cancel everything that has not left. `dry_run` answers with the plan and changes nothing."""
+
+    reason: CustomerReason
+    dry_run: Annotated[bool, Field(strict=True)] = False
+
+
+class AddTender(Body):
+    """A new reference for a declined tender; without `tender_id` for the one that was declined."""
+
+    tender_id: Annotated[str, Field(pattern=r"^tnd_[0-9A-HJKMNP-TV-Z]{26}$")] | None = None
+    reference: Reference
+
+
+class FulfillmentReport(Body):
+    """What a node did with a fulfillment order. `report_id` is the node's own id: a repeat changes nothing."""
+
+    report_id: Reference
+    kind: ReportKind
+    occurred_at: AwareDatetime
+
+
+class ShipmentEvent(Body):
+    """What a carrier saw of a parcel. `event_id` is the carrier's own id: a repeat changes nothing."""
+
+    event_id: Reference
+    type: CarrierEventType
+    occurred_at: AwareDatetime
