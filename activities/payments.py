@@ -86,9 +86,7 @@ MoneyOutcome = Annotated[MoneyMoved | MoneyRefused, Field(discriminator="kind")]
 class PaymentActivities:
     """Calls to the payment provider: remote activities, each claim -> call -> settle."""
 
-    def __init__(
-        self, engine: AsyncEngine, provider: PaymentProvider, checkpoint: Checkpoint = no_checkpoint
-    ) -> None:
+    def __init__(self, engine: AsyncEngine, provider: PaymentProvider, checkpoint: Checkpoint = no_checkpoint) -> None:
         self._engine = engine
         self._provider = provider
         self._checkpoint = checkpoint
@@ -223,9 +221,7 @@ class PaymentActivities:
             return None
         if isinstance(answer, Refused):
             return MoneyRefused(code=answer.code, version=change.version)
-        return MoneyMoved(
-            amount_minor=answer.amount_minor, provider_ref=answer.provider_ref, version=change.version
-        )
+        return MoneyMoved(amount_minor=answer.amount_minor, provider_ref=answer.provider_ref, version=change.version)
 
     async def _unknown(self, ask: MoneyAsk, key: str, token: str) -> None:
         async def work(change: OrderChange) -> None:

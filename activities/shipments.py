@@ -278,7 +278,9 @@ class ShipmentActivities:
             write,
         )
 
-    async def _work(self, name: str, ask: WorkAsk, claim: "_ClaimWork", call: "_Call", write: "_Write") -> Any:
+    async def _work(
+        self, name: str, ask: WorkAsk, claim: "_ClaimWork", call: "_Call", write: "_Write"
+    ) -> WorkDone | WorkRefused:
         async def settle(token: str, reply: Ok | Refused) -> WorkDone | WorkRefused | None:
             owns, change = await change_order(self._engine, ask.order_id, lambda ch: write(ch, token, reply))
             if not owns:
@@ -417,9 +419,7 @@ class ShipmentActivities:
         return Recorded(version=change.version)
 
 
-async def _advance(
-    change: OrderChange, fulfillment_id: str, state: FulfillmentState, stage: Bucket
-) -> dict[str, Any]:
+async def _advance(change: OrderChange, fulfillment_id: str, state: FulfillmentState, stage: Bucket) -> dict[str, Any]:
     """Give a fulfillment order its next state and move its units along."""
     row = await fulfillment.read(change.connection, fulfillment_id)
     await move_fulfillment(change.connection, fulfillment_id, Bucket(row["stage"]), stage)
@@ -434,9 +434,7 @@ async def _hand_over(change: OrderChange, ask: HandOverAsk) -> None:
     await stock.consume(connection, ask.order_id, ask.fulfillment_id, ask.actor.id)
     await fulfillment.track(connection, ask.shipment_id, TrackingState.IN_TRANSIT, ask.occurred_at, handed_over=True)
     await payments.post_invoice(connection, ask.order_id, change.currency, ask.shipment_id, ask.worth)
-    await fulfillment.mark_handed_over(
-        connection, ask.fulfillment_id, ask.worth.total_minor, captured=not ask.captures
-    )
+    await fulfillment.mark_handed_over(connection, ask.fulfillment_id, ask.worth.total_minor, captured=not ask.captures)
     for part in ask.captures:
         intent = payments.Intent(
             business_key=f"{ask.order_id}:capture:{part.sequence}:{part.seq}",
@@ -472,9 +470,7 @@ async def _scan(change: OrderChange, ask: ScanAsk) -> None:
         if ask.delivered:
             await _advance(change, ask.fulfillment_id, FulfillmentState.CLOSED, Bucket.DELIVERED)
         kind = "shipment.delivered" if ask.delivered else "shipment.scanned"
-        change.say(
-            kind, ask.actor, None, ask.command.command_id, shipment_id=ask.shipment_id, state=ask.state.value
-        )
+        change.say(kind, ask.actor, None, ask.command.command_id, shipment_id=ask.shipment_id, state=ask.state.value)
         if ask.promise_state:
             await control.set_promise_state(connection, ask.order_id, ask.promise_state)
             change.say(f"promise.{ask.promise_state}", promised_by=change.promised_by)

@@ -152,7 +152,9 @@ class _Lost(Exception):  # noqa: N818 - rolls the allocation back
 class StockActivities:
     """One transaction each, on our own database: all of them run as local activities."""
 
-    def __init__(self, engine: AsyncEngine, *, direct_orders: bool = True, checkpoint: Checkpoint = no_checkpoint) -> None:
+    def __init__(
+        self, engine: AsyncEngine, *, direct_orders: bool = True, checkpoint: Checkpoint = no_checkpoint
+    ) -> None:
         self._engine = engine
         self._direct_orders = direct_orders
         self._checkpoint = checkpoint
@@ -180,6 +182,10 @@ class StockActivities:
         named = await stock.load_rules(connection, order.channel)
         rules = OrderRules.model_validate({**named["order"][1], "version": named["order"][0]})
         if ask.generation == 1:
+            if not self._direct_orders and not await acceptance.has_intake(connection, order.order_id):
+                return StockShort(
+                    code="direct_order_refused", detail="orders come in through the API", lines=(), version=0
+                )
             state = OrderState.begin(order, order.placed_at)
             shares = tuple(line.shares for line in state.lines.values())
             token = f"trk_{secrets.token_urlsafe(16)}"
@@ -406,7 +412,5 @@ async def _cancel_part(change: OrderChange, fulfillment_id: str) -> int:
     units = [(line_no, q) for line_no, _, _, q in freed]
     await move_lines(change.connection, change.order_id, Bucket(row["stage"]), Bucket.CANCELLED, units)
     state = FulfillmentState.CANCELLED
-    await fulfillment.advance(
-        change.connection, fulfillment_id, state, Bucket.CANCELLED, change.now, change.now
-    )
+    await fulfillment.advance(change.connection, fulfillment_id, state, Bucket.CANCELLED, change.now, change.now)
     return sum(q for _, q in units)

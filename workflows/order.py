@@ -6,7 +6,6 @@ from datetime import timedelta
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from activities.contract import Grant
     from activities.payments import ALREADY_CAPTURED, MoneyAsk, MoneyMoved, PaymentActivities
     from activities.shipments import ShipmentActivities, WorkAsk, WorkDone
     from activities.stock import AllocateAsk, Allocated, ReserveAsk, StockActivities, StockReserved
@@ -25,7 +24,6 @@ class Order(OrderCommands):
     @workflow.init
     def __init__(self, order: PlaceOrder, carried: OrderState | None = None) -> None:
         super().__init__(order, carried)
-        self._grants: dict[str, Grant | None] = {}
 
     @workflow.run
     async def run(self, order: PlaceOrder, carried: OrderState | None = None) -> OrderClosed:
@@ -204,7 +202,9 @@ class Order(OrderCommands):
     async def _track(self, part: Fulfillment) -> None:
         """One fulfillment order: release, book, capture. It never waits for another track's provider."""
         await self._release(part)
-        await workflow.wait_condition(lambda: part.recorded is not Bucket.RELEASED and part.recorded is not Bucket.PICKED)
+        await workflow.wait_condition(
+            lambda: part.recorded is not Bucket.RELEASED and part.recorded is not Bucket.PICKED
+        )
         await self._book(part)
         left = (Bucket.SHIPPED, Bucket.DELIVERED, Bucket.CANCELLED)
         await workflow.wait_condition(lambda: part.recorded in left)

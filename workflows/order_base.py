@@ -10,6 +10,7 @@ from temporalio.common import SearchAttributeUpdate
 from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
+    from activities.contract import Grant
     from activities.records import CaseAsk, RecordActivities
     from activities.stock import ExpireAsk, StockActivities
     from domain.lifecycle import FulfillmentState, PaymentState, WaitingOn
@@ -40,6 +41,7 @@ class OrderBase:
         self.s = carried or OrderState.begin(order, workflow.now())
         self._writing = asyncio.Lock()
         self._deciding = False  # a stock decision is being written; new plans wait for it
+        self._grants: dict[str, Grant | None] = {}  # first claims that rode with a decision, by call
         self._retries = 0
         self._shown: dict[str, object] = {}
 
@@ -58,7 +60,9 @@ class OrderBase:
             try:
                 result = await workflow.execute_activity_method(method, ask, **policies.provider(summary))
             except ActivityError as error:
-                await self._attention(code, "finance" if code.startswith("payment") else "fulfillment", str(error.cause))
+                await self._attention(
+                    code, "finance" if code.startswith("payment") else "fulfillment", str(error.cause)
+                )
                 await self._retry_asked()
             else:
                 self.s.version = max(self.s.version, getattr(result, "version", 0))

@@ -34,7 +34,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.lifecycle import FulfillmentState, PaymentState, Scan, TrackingState, after_report, after_scan
     from domain.money import format_minor
     from domain.order_state import Fulfillment, Tender
-    from domain.orders import OPERATOR, SYSTEM, Actor, CarrierEventType, ReportKind
+    from domain.orders import OPERATOR, SYSTEM, Actor, ActorKind, CarrierEventType, ReportKind
     from domain.quantities import Bucket
     from domain.refusals import OrderRuleError
     from workflows.messages import (
@@ -140,7 +140,12 @@ class OrderCommands(OrderBase):
     async def _refuse_signal(self, command: C, kind: str, code: str, detail: str) -> None:
         content = {"code": code, "detail": detail}
         await self._settle_command(
-            command.command_id, kind, command.model_dump_json(), "refused", json.dumps(content), command.actor or OPERATOR
+            command.command_id,
+            kind,
+            command.model_dump_json(),
+            "refused",
+            json.dumps(content),
+            command.actor or OPERATOR,
         )
 
     async def _settle_command(self, key: str, kind: str, payload: str, state: str, why: str, actor: Actor) -> None:
@@ -414,7 +419,7 @@ class OrderCommands(OrderBase):
         self._check_report(command)
         part = self._part(command.fulfillment_id)
         state, stage = after_report(command.kind, part.state, part.stage)
-        actor = command.actor or Actor(kind="node", id=part.node_id)  # type: ignore[arg-type]
+        actor = command.actor or Actor(kind=ActorKind.NODE, id=part.node_id)
         outcome = ReportOutcome(
             applied=True,
             fulfillment_id=part.fulfillment_id,
@@ -429,7 +434,12 @@ class OrderCommands(OrderBase):
             agreed = command.kind is ReportKind.CANCEL_AGREED
             part.stop_answer = "stopped" if agreed else "too_late"
             await self._settle_command(
-                command.command_id, "node_report", command.model_dump_json(), "applied", outcome.model_dump_json(), actor
+                command.command_id,
+                "node_report",
+                command.model_dump_json(),
+                "applied",
+                outcome.model_dump_json(),
+                actor,
             )
         else:
             self.s.advance(part, state, stage, workflow.now())
@@ -516,7 +526,7 @@ class OrderCommands(OrderBase):
         part = self.s.by_shipment(command.shipment_id)
         if part is None:
             raise UnknownShipment(command.shipment_id)
-        actor = command.actor or Actor(kind="carrier", id="carrier")  # type: ignore[arg-type]
+        actor = command.actor or Actor(kind=ActorKind.CARRIER, id="carrier")
         handed_over = False
         scan = Scan(state=None, why="the parcel has no label yet")
         if part.tracking is not None:

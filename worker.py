@@ -1,0 +1,255 @@
+"""Runs workflows and activities: the composition root of the worker."""
+
+import asyncio
+import logging
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from multiprocessing import get_context
+
+import structlog
+import uvloop
+from sqlalchemy.ext.asyncio import AsyncEngine
+from temporalio.client import (
+    Client,
+    Schedule,
+    ScheduleActionStartWorkflow,
+    ScheduleAlreadyRunningError,
+    ScheduleIntervalSpec,
+    ScheduleOverlapPolicy,
+    SchedulePolicy,
+    ScheduleSpec,
+)
+from temporalio.service import RPCError, RPCStatusCode
+from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunner, Worker, WorkflowRunner
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+from activities.contract import Checkpoint, no_checkpoint
+from activities.payments import PaymentActivities
+from activities.records import DirectCommands, RecordActivities
+from activities.shipments import ShipmentActivities
+from activities.stock import StockActivities
+from providers.catalog import ProviderChoice, Providers, make_providers
+from providers.faults import SimulationFaults
+from settings import Settings
+from store.commands import DueCommand, due_commands, settle_command
+from store.engine import make_engine, transaction
+from store.intake import due_orders
+from store.vault import KeyRing
+from workflows.catalog import PASSTHROUGH, WORKFLOWS
+from workflows.client import connect
+from workflows.starting import TASK_QUEUE, order_workflow_id, start_unanswered
+
+log = structlog.get_logger()
+
+SWEEP_BATCH = 200
+SWEEP_EVERY_S = 30
+EXIT_PAUSE_S = 0.3
+"""SDK 1.35.0 aborts now and then when a process ends right after a worker's shutdown; this pause prevents it."""
+
+Sweep = Callable[[], Awaitable[tuple[int, int]]]
+
+
+def make_activities(
+    engine: AsyncEngine,
+    providers: Providers,
+    vault_keys: KeyRing,
+    direct_commands: DirectCommands,
+    sweep: Sweep | None = None,
+    checkpoint: Checkpoint = no_checkpoint,
+) -> list[Callable[..., object]]:
+    """Every activity, bound to the database and the providers."""
+    stock = StockActivities(engine, direct_orders=direct_commands == "allow", checkpoint=checkpoint)
+    payments = PaymentActivities(engine, providers.payments, checkpoint)
+    shipments = ShipmentActivities(engine, providers.warehouses, providers.carriers, vault_keys, checkpoint)
+    records = RecordActivities(engine, direct_commands, sweep, checkpoint)
+    return [
+        stock.reserve,
+        stock.allocate,
+        stock.expire,
+        stock.cancel,
+        payments.authorize,
+        payments.capture,
+        payments.void,
+        payments.refund,
+        shipments.release,
+        shipments.report,
+        shipments.book,
+        shipments.hand_over,
+        shipments.scan,
+        shipments.stop,
+        shipments.stop_declined,
+        shipments.void_label,
+        records.open_command,
+        records.settle_command,
+        records.open_case,
+        records.sweep,
+    ]
+
+
+def make_worker(
+    client: Client,
+    activities: list[Callable[..., object]],
+    *,
+    sandbox: bool,
+    workflow_slots: int = 16,
+    activity_slots: int = 10,
+    cache: int = 10_000,
+    grace_s: float = 30,
+    task_queue: str = TASK_QUEUE,
+) -> Worker:
+    """A worker for orders and chores."""
+    return Worker(
+        client,
+        task_queue=task_queue,
+        workflows=WORKFLOWS,
+        activities=activities,
+        workflow_runner=runner(sandbox=sandbox),
+        max_cached_workflows=cache,
+        max_concurrent_workflow_tasks=workflow_slots,
+        max_concurrent_activities=activity_slots * 2,
+        max_concurrent_local_activities=activity_slots,
+        workflow_task_poller_behavior=PollerBehaviorAutoscaling(minimum=1, maximum=20, initial=4),
+        activity_task_poller_behavior=PollerBehaviorAutoscaling(minimum=1, maximum=20, initial=2),
+        sticky_queue_schedule_to_start_timeout=timedelta(seconds=5),
+        graceful_shutdown_timeout=timedelta(seconds=grace_s),
+    )
+
+
+def runner(*, sandbox: bool) -> WorkflowRunner:
+    """Sandboxed in development and tests; unsandboxed where a setting says so, for throughput."""
+    if not sandbox:
+        return UnsandboxedWorkflowRunner()
+    restrictions = SandboxRestrictions.default.with_passthrough_modules(*PASSTHROUGH)
+    return SandboxedWorkflowRunner(restrictions=restrictions)
+
+
+async def run(settings: Settings) -> None:
+    """Poll until SIGTERM or SIGINT, then drain."""
+    configure_logging(settings.log_format, settings.log_level)
+    engine = make_engine(
+        settings.dsn, settings.db_pool_size, settings.db_statement_timeout_ms, settings.db_lock_timeout_ms
+    )
+    client = await connect()
+    choice = ProviderChoice(
+        payments=settings.payment,
+        carriers=settings.carrier,
+        warehouses=settings.warehouse,
+        notifications=settings.notify,
+        simulated_state=settings.simulated_state,
+        faults=SimulationFaults.parse(settings.simulated_faults),
+    )
+    with make_providers(choice) as providers:
+        activities = make_activities(
+            engine, providers, settings.vault_key_ring, settings.direct_commands.value, make_sweep(engine, client)
+        )
+        worker = make_worker(
+            client,
+            activities,
+            sandbox=settings.worker_sandbox,
+            workflow_slots=settings.worker_workflow_slots,
+            activity_slots=settings.worker_activity_slots,
+            cache=settings.worker_cache,
+            grace_s=settings.worker_grace_s,
+        )
+        await ensure_sweep_schedule(client)
+        await _poll_until_told(worker)
+    await engine.dispose()
+
+
+async def _poll_until_told(worker: Worker) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with worker:
+        log.info("worker.polling", task_queue=TASK_QUEUE)
+        await stop.wait()
+        log.info("worker.draining")
+
+
+def make_sweep(engine: AsyncEngine, client: Client) -> Sweep:
+    """What the schedule runs: start orders whose start was lost, send commands that nobody answered."""
+
+    async def sweep() -> tuple[int, int]:
+        orders = await transaction(engine, lambda c: due_orders(c, SWEEP_BATCH))
+        started = 0
+        for place in orders:
+            started += await start_unanswered(client, place, rpc_timeout=timedelta(seconds=5))
+        sent = 0
+        for command in await transaction(engine, lambda c: due_commands(c, SWEEP_BATCH)):
+            sent += await _send_again(engine, client, command)
+        return started, sent
+
+    return sweep
+
+
+async def _send_again(engine: AsyncEngine, client: Client, command: DueCommand) -> bool:
+    """Signal a stored command under its own id; the order answers it once, however often it comes."""
+    handle = client.get_workflow_handle(order_workflow_id(command.order_id))
+    try:
+        await handle.signal(command.kind, command.payload, rpc_timeout=timedelta(seconds=5))
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            closed = {"code": "order_closed", "detail": "the order was over before the command reached it"}
+            await transaction(
+                engine, lambda c: settle_command(c, command.order_id, command.command_id, "refused", closed)
+            )
+        log.warning("sweep.command_not_sent", order_id=command.order_id, command=command.kind, code=error.status.name)
+        return False
+    return True
+
+
+async def ensure_sweep_schedule(client: Client) -> None:
+    """The schedule that runs the sweep. Idempotent; several workers may try at once."""
+    schedule = Schedule(
+        action=ScheduleActionStartWorkflow("Chore", "sweep", id="chore-sweep", task_queue=TASK_QUEUE),
+        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=timedelta(seconds=SWEEP_EVERY_S))]),
+        policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP),
+    )
+    try:
+        await client.create_schedule("accord-sweep", schedule)
+    except ScheduleAlreadyRunningError:
+        log.debug("sweep.scheduled")
+
+
+def configure_logging(log_format: str, level: str) -> None:
+    """Events with fields: pretty on a terminal, JSON elsewhere."""
+    pretty = log_format == "pretty" or (log_format == "auto" and sys.stderr.isatty())
+    renderer = structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer()
+    logging.basicConfig(level=level.upper(), format="%(message)s")
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", key="ts"),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def main(settings: Settings) -> None:
+    """Run `worker_processes` workers; the first one is this process."""
+    others = [
+        get_context("spawn").Process(target=_one, args=(settings,), daemon=False)
+        for _ in range(settings.worker_processes - 1)
+    ]
+    for process in others:
+        process.start()
+    try:
+        _one(settings)
+    finally:
+        for process in others:
+            process.terminate()
+        for process in others:
+            process.join(settings.worker_grace_s + 5)
+        time.sleep(EXIT_PAUSE_S)
+
+
+def _one(settings: Settings) -> None:
+    uvloop.run(run(settings))
+    time.sleep(EXIT_PAUSE_S)
