@@ -1,0 +1,512 @@
+"""What a client can get: the bodies of answers, for OpenAPI and for the tests that compare.
+
+Answers may gain fields at any time, and enums are open: a client treats an unknown value as "other".
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Answer(BaseModel):
+    """An answer's body. Strict here, so that a test notices a field that is not documented."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Links(Answer):
+    """Where to go from an order."""
+
+    self: str
+    events: str
+    cancellations: str
+    decisions: str
+
+
+class CustomerRefOnly(Answer):
+    """The customer, for roles that see no personal data."""
+
+    ref: str
+
+
+class CustomerShown(Answer):
+    """The customer: masked like `J*** E***`, or in full for the customer."""
+
+    ref: str
+    name: str
+    email: str | None
+
+
+class PlaceCoarse(Answer):
+    """The destination, for roles that see no personal data."""
+
+    region: str
+    country: str
+
+
+class PlaceMasked(PlaceCoarse):
+    """The destination, masked."""
+
+    postal_code: str
+
+
+class PlaceFull(PlaceMasked):
+    """The destination, for the customer."""
+
+    name: str
+    lines: list[str]
+    city: str
+
+
+class LineOut(Answer):
+    """One line; `quantities` are the buckets that hold something and sum to `ordered`."""
+
+    line: int
+    sku: str
+    ordered: int
+    unit_price_minor: int
+    items_minor: int
+    discount_minor: int
+    tax_minor: int
+    shipping_minor: int
+    shipping_tax_minor: int
+    total_minor: int
+    cancelled_minor: int
+    quantities: dict[str, int]
+
+
+class Totals(Answer):
+    """Sums over the lines, in minor units."""
+
+    ordered_minor: int
+    cancelled_minor: int
+    owed_minor: int
+    items_minor: int
+    discount_minor: int
+    tax_minor: int
+    shipping_minor: int
+    shipping_tax_minor: int
+
+
+class TenderOut(Answer):
+    """One payment instrument."""
+
+    id: str
+    provider: str
+    sequence: int
+    state: str
+    amount_minor: int
+    authorized_minor: int
+    captured_minor: int
+    refunded_minor: int
+    decline_code: str | None
+    capture_before: str | None
+
+
+class Payment(Answer):
+    """Money of the order."""
+
+    authorized_minor: int
+    captured_minor: int
+    refunded_minor: int
+    to_capture_minor: int
+    tenders: list[TenderOut]
+
+
+class Reservation(Answer):
+    """Units are held at nodes until then, unless the payment is secured before."""
+
+    state: str
+    expires_at: str | None
+
+
+class Promise(Answer):
+    """The delivery promise. The original never changes; days are read at the destination."""
+
+    original_by: str
+    current_by: str
+    state: str
+    ruleset: str
+    changes: list[dict[str, Any]]
+
+
+class PartLine(Answer):
+    """Units of one line."""
+
+    line: int
+    quantity: int
+
+
+class Part(Answer):
+    """One node's part of the order."""
+
+    id: str
+    node: str
+    state: str
+    stage: str
+    shipment_id: str
+    ship_by: str
+    value_minor: int
+    lines: list[PartLine]
+
+
+class Parcel(Answer):
+    """One parcel."""
+
+    id: str
+    fulfillment_id: str
+    carrier: str | None
+    tracking_number: str | None
+    state: str
+    handed_over_at: str | None
+    delivered_at: str | None
+
+
+class WaitOut(Answer):
+    """Who is waited for, which team owns the wait, since when and until when."""
+
+    waiting_on: str
+    owner: str
+    cause: str | None
+    since: str | None
+    next_event: str | None
+    deadline: str
+
+
+class Action(Answer):
+    """Something the caller may do, or why not now and what instead."""
+
+    action: str
+    available: bool
+    lines: list[PartLine] = []
+    tender_id: str | None = None
+    reason: str | None = None
+    detail: str | None = None
+    alternative: str | None = None
+
+
+class Order(Answer):
+    """The snapshot of an order."""
+
+    id: str
+    order_number: str
+    version: int
+    channel: str
+    external_ref: str | None
+    currency: str
+    created_at: str
+    updated_at: str
+    status: str
+    fulfillment_status: str
+    payment_status: str
+    service_level: str
+    split: str
+    customer: CustomerShown | CustomerRefOnly
+    ship_to: PlaceFull | PlaceMasked | PlaceCoarse
+    lines: list[LineOut]
+    totals: Totals
+    payment: Payment
+    reservation: Reservation | None
+    promise: Promise | None
+    fulfillment_orders: list[Part]
+    shipments: list[Parcel]
+    wait: WaitOut | None
+    rejection: dict[str, Any] | None
+    available_actions: list[Action]
+    workflow_id: str
+    links: Links
+
+
+class ReceivedOrder(Answer):
+    """An order that is stored and not answered yet; it goes on by itself."""
+
+    id: str
+    order_number: str
+    version: int
+    channel: str
+    external_ref: str | None
+    currency: str
+    created_at: str
+    status: Literal["received"]
+    totals: dict[str, int]
+    note: str
+    links: Links
+
+
+class ListedOrder(Answer):
+    """The header of an order."""
+
+    id: str
+    order_number: str
+    version: int
+    channel: str
+    external_ref: str | None
+    currency: str
+    status: str
+    payment_status: str
+    fulfillment_status: str
+    waiting_on: str | None
+    wait_deadline: str | None
+    promised_by: str | None
+    promise_state: str
+    total_minor: int
+    owed_minor: int
+    created_at: str
+    updated_at: str
+
+
+class OrderList(Answer):
+    """A page of orders."""
+
+    data: list[ListedOrder]
+    next_cursor: str | None
+    has_more: bool
+
+
+class Event(Answer):
+    """One transition of an order."""
+
+    id: str
+    type: str
+    sequence: int
+    order_id: str
+    occurred_at: str
+    actor: dict[str, Any]
+    cause: str | None
+    command_id: str | None
+    rulesets: list[str]
+    text: str
+    data: dict[str, Any]
+
+
+class EventList(Answer):
+    """A page of the timeline; go on with `after=next_after`."""
+
+    data: list[Event]
+    next_after: int
+    has_more: bool
+
+
+class Refusal(Answer):
+    """Why the order refused."""
+
+    reason: str
+    detail: str
+    alternative: str | None
+
+
+class CancelledLineOut(Answer):
+    """Units of one line: asked for, cancelled, waiting for the node, declined by it."""
+
+    line: int
+    requested: int
+    cancelled: int
+    waiting: int
+    declined: int
+
+
+class Freed(Answer):
+    """Units that can be sold again."""
+
+    sku: str
+    node: str
+    released: int
+
+
+class CancellationMoney(Answer):
+    """Money before and after, in minor units."""
+
+    total_before_minor: int
+    total_after_minor: int
+    captured_minor: int
+    refund_minor: int
+    authorization_to_release_minor: int
+
+
+class Cancellation(Answer):
+    """A cancellation: requested, confirmed, partially_confirmed or declined."""
+
+    id: str
+    order_id: str
+    state: str
+    reason: str
+    requested_at: str
+    settled_at: str | None
+    lines: list[CancelledLineOut] = []
+    stock: list[Freed] = []
+    money: CancellationMoney | None = None
+    answer_by: str | None = None
+    order_version: int | None = None
+    refusal: Refusal | None = None
+    note: str | None = None
+
+
+class CancellationList(Answer):
+    """All cancellations of an order, oldest first."""
+
+    data: list[Cancellation]
+
+
+class CancellationPlanOut(Answer):
+    """What cancelling would do now."""
+
+    dry_run: Literal[True]
+    allowed: bool
+    order_version: int
+    lines: list[dict[str, Any]] = []
+    money: dict[str, int] = {}
+    refusal: Refusal | None = None
+
+
+class TenderAdded(Answer):
+    """A tender with its new reference."""
+
+    id: str
+    order_id: str
+    state: str
+    order_version: int | None = None
+    note: str | None = None
+
+
+class WorkLine(Answer):
+    """Units to pick."""
+
+    line: int
+    sku: str
+    quantity: int
+
+
+class FulfillmentOrder(Answer):
+    """A fulfillment order as its node sees it."""
+
+    id: str
+    order_id: str
+    order_number: str
+    node: str
+    state: str
+    stage: str
+    units: int
+    lines: list[WorkLine]
+    ship_by: str
+    shipment_id: str
+    carrier: str | None
+    tracking_number: str | None
+    tracking_state: str | None
+    created_at: str
+    updated_at: str
+    order_version: int
+
+
+class FulfillmentOrderList(Answer):
+    """A page of a node's work."""
+
+    data: list[FulfillmentOrder]
+    next_cursor: str | None
+    has_more: bool
+
+
+class ReportResult(Answer):
+    """What a report did."""
+
+    report_id: str
+    applied: bool
+    state: Literal["applied", "requested"]
+    fulfillment_order: dict[str, str] | None = None
+    order_version: int | None = None
+    why: str | None = None
+    note: str | None = None
+
+
+class ScanResult(Answer):
+    """What a carrier's event did. `applied: false` says `why`."""
+
+    event_id: str
+    applied: bool
+    duplicate: bool
+    shipment: dict[str, str]
+    order_version: int | None = None
+    why: str | None = None
+    note: str | None = None
+
+
+class Decision(Answer):
+    """Why something was decided: rule version, inputs, candidates, reasons."""
+
+    id: str
+    order_id: str
+    kind: str
+    ruleset: str
+    decided_at: str
+    record: dict[str, Any]
+
+
+class DecisionList(Answer):
+    """The decisions made for an order, oldest first."""
+
+    data: list[Decision]
+
+
+class Health(Answer):
+    """The process lives."""
+
+    status: Literal["ok"]
+
+
+class Check(Answer):
+    """One part of the installation."""
+
+    ok: bool
+    detail: str
+
+
+class Readiness(Answer):
+    """Whether everything behind the API is there."""
+
+    ready: bool
+    checks: dict[str, Check]
+
+
+class Version(Answer):
+    """Which version this is."""
+
+    version: str
+    api: str
+
+
+class FindingOut(Answer):
+    """One thing that is wrong."""
+
+    pointer: str
+    code: str
+    message: str
+
+
+class ProblemOut(BaseModel):
+    """A problem (RFC 9457). Further members depend on the type; its page explains them."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    request_id: str
+    order_id: str | None = None
+    errors: list[FindingOut] | None = None
+
+
+class ProblemPage(Answer):
+    """A kind of problem, explained."""
+
+    type: str
+    title: str
+    status: int
+    explanation: str
+    members: list[str]
+
+
+class ProblemList(Answer):
+    """All kinds of problems."""
+
+    data: list[ProblemPage]
