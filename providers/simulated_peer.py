@@ -232,8 +232,8 @@ def _count_attempt(db: sqlite3.Connection, provider: ProviderKind, call: Call) -
     attempt = db.execute(
         "INSERT INTO requests (provider, key, order_id, operation, attempts) VALUES (?, ?, ?, ?, 1)"
         " ON CONFLICT (provider, key) DO UPDATE SET attempts = attempts + 1,"
-        " order_id = iif(answer IS NULL, excluded.order_id, order_id),"
-        " operation = iif(answer IS NULL, excluded.operation, operation) RETURNING attempts",
+        " order_id = CASE WHEN answer IS NULL THEN excluded.order_id ELSE order_id END,"
+        " operation = CASE WHEN answer IS NULL THEN excluded.operation ELSE operation END RETURNING attempts",
         (provider, call.key, call.order_id, call.operation),
     ).fetchone()[0]
     total = db.execute(

@@ -25,8 +25,8 @@ __all__ = ["Effect", "ProviderKind", "Simulation", "SimulationFaults"]
 ResultT = TypeVar("ResultT")
 
 _BUSY_TIMEOUT_S: Final = 10.0
-_OPEN_ATTEMPTS: Final = 100
 _OPEN_PAUSE_S: Final = 0.02
+_BUSY: Final = "the simulated providers' state file is busy"
 _EVERY_ORDER: Final = ""
 _FLAGS: Final = ("down", "decline", "lose_request", "lose_reply")
 _STOP_ANSWERS: Final = ("stopped", "too_late", "answer_follows")
@@ -175,16 +175,18 @@ def _use_write_ahead_log(db: sqlite3.Connection) -> None:
 
     Changing the journal mode does not wait for other processes as statements do, hence the pauses.
     """
-    for _ in range(_OPEN_ATTEMPTS):
+    deadline = time.monotonic() + _BUSY_TIMEOUT_S
+    while True:
         try:
             db.execute("PRAGMA journal_mode = WAL")
         except sqlite3.OperationalError as error:
             if not _is_busy(error):
                 raise
+            if time.monotonic() > deadline:
+                raise SimulationBusyError(_BUSY) from error
             time.sleep(_OPEN_PAUSE_S)
         else:
             return
-    raise SimulationBusyError("the simulated providers' state file is busy")
 
 
 def _create(db: sqlite3.Connection, path: Path) -> None:
@@ -211,7 +213,7 @@ def _transaction(db: sqlite3.Connection) -> Iterator[None]:
         db.execute("BEGIN IMMEDIATE")
     except sqlite3.OperationalError as error:
         if _is_busy(error):
-            raise SimulationBusyError("the simulated providers' state file is busy") from error
+            raise SimulationBusyError(_BUSY) from error
         raise
     try:
         yield

@@ -6,18 +6,20 @@ The processes here are real and are really killed. What single providers do is i
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from providers.carriers import LabelOk
 from providers.catalog import ProviderChoice, Providers, UnknownAdapterError, make_providers
-from providers.outcomes import Absent, Found, Ok
+from providers.outcomes import Absent, Found, Message, Ok
 from providers.payments import PaymentOk
 from providers.simulation import Effect, Simulation, SimulationVersionError
 from tests.support.provider_requests import code, give_back, hold, let_go, notice, ok, parcel, take, work
@@ -58,7 +60,7 @@ async def test_the_same_key_is_the_same_object_at_every_provider(outside: Provid
     # given / when
     held = [await outside.payments.authorize(hold()) for _ in range(2)]
     ref = ok(held[0]).provider_ref
-    answers = [
+    answers: list[Sequence[Message]] = [
         held,
         [await outside.payments.capture(take(ref, 600)) for _ in range(2)],
         [await outside.payments.void(let_go(ref)) for _ in range(2)],
@@ -68,27 +70,33 @@ async def test_the_same_key_is_the_same_object_at_every_provider(outside: Provid
         [await outside.notifications.send(notice()) for _ in range(2)],
     ]
     # then
-    assert [type(first) for first, _ in answers] == [PaymentOk] * 4 + [LabelOk, Ok, Ok]
-    assert all(first == second for first, second in answers)
+    assert [type(answer[0]) for answer in answers] == [PaymentOk] * 4 + [LabelOk, Ok, Ok]
+    assert all(answer[0] == answer[1] for answer in answers)
     assert _kinds(simulation) == ["authorization", "capture", "void", "refund", "label", "release", "notice"]
     assert [effect.amount_minor for effect in simulation.effects()] == [1000, 600, 400, 100, 0, 0, 0]
 
 
-async def test_a_key_with_another_amount_is_refused_and_changes_nothing(
+async def test_a_key_used_for_something_else_is_refused_and_changes_nothing(
     outside: Providers, simulation: Simulation
 ) -> None:
-    """Another amount, another operation or another order under a used key is `key_reuse`, never an effect."""
+    """Another amount, another order or another operation under a used key is `key_reuse`, never an effect."""
     # given
     first = ok(await outside.payments.authorize(hold(amount=1000)))
+    capture = take(first.provider_ref, 100)
+    refund = give_back(first.provider_ref, 100).model_copy(update={"key": capture.key})
+    await outside.payments.capture(capture)
     # when
-    other_amount = await outside.payments.authorize(hold(amount=1001))
-    other_operation = await outside.payments.void(let_go(first.provider_ref).model_copy(update={"key": hold().key}))
-    other_order = await outside.payments.authorize(hold().model_copy(update={"order_id": "ord_2"}))
+    refusals = [
+        await outside.payments.authorize(hold(amount=1001)),
+        await outside.payments.authorize(hold().model_copy(update={"order_id": "ord_2"})),
+        await outside.payments.void(let_go(first.provider_ref).model_copy(update={"key": hold().key})),
+        await outside.payments.refund(refund),
+    ]
     # then
-    assert [code(o) for o in (other_amount, other_operation, other_order)] == ["key_reuse"] * 3
+    assert [code(refusal) for refusal in refusals] == ["key_reuse"] * 4
     assert await outside.payments.authorize(hold(amount=1000)) == first
     assert await outside.payments.look_up(hold().key) == Found[PaymentOk](outcome=first)
-    assert _kinds(simulation) == ["authorization"]
+    assert _kinds(simulation) == ["authorization", "capture"]
 
 
 async def test_a_look_up_tells_what_was_answered_and_absent_otherwise(outside: Providers) -> None:
@@ -277,3 +285,18 @@ def test_a_file_of_another_version_is_refused_and_left_alone(path: Path) -> None
     with pytest.raises(SimulationVersionError, match=r"has version 99 .* remove the file"):
         Simulation(path)
     assert path.read_bytes() == before
+
+
+def test_opening_waits_for_a_process_that_is_creating_the_file(path: Path) -> None:
+    """SQLite refuses to change the journal mode at once while another connection writes: we wait."""
+    # given
+    path.parent.mkdir()
+    creator = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    creator.execute("BEGIN IMMEDIATE")
+    # when
+    release = threading.Timer(0.3, creator.close)
+    release.start()
+    with Simulation(path) as simulation:
+        release.join()
+        # then
+        assert simulation.effects() == ()

@@ -8,7 +8,7 @@ import pytest
 
 from providers.carriers import LabelOk, VoidLabelRequest
 from providers.carriers.simulated import SimulatedCarriers
-from providers.outcomes import Found, Ok
+from providers.outcomes import Absent, Found, Ok
 from providers.simulation import Simulation
 from providers.warehouses import AnswerFollows, FoundStop, Stopped, StopRequest, TooLate
 from providers.warehouses.simulated import SimulatedWarehouses, StopKeyReusedError, WorkStep
@@ -63,6 +63,8 @@ async def test_stopped_work_never_leaves(warehouses: SimulatedWarehouses, simula
     assert not await warehouses.advance("ful_1:1", "handed_over")
     assert [item.step for item in await warehouses.work_list()] == ["stopped"]
     assert await warehouses.look_up_stop(_stop().key) == FoundStop(outcome=Stopped())
+    assert await warehouses.look_up(_stop().key) == Absent()
+    assert await warehouses.look_up_stop(work().key) == Absent()
     assert _kinds(simulation) == ["release", "stop"]
 
 
