@@ -139,7 +139,7 @@ async def run(settings: Settings) -> None:
         warehouses=settings.warehouse,
         notifications=settings.notify,
         simulated_state=settings.simulated_state,
-        faults=SimulationFaults.parse(settings.simulated_faults),
+        faults=SimulationFaults.parse(settings.simulated_faults, seed=settings.simulated_seed),
     )
     with make_providers(choice) as providers:
         activities = make_activities(

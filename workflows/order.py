@@ -10,7 +10,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.shipments import ShipmentActivities, WorkAsk, WorkDone
     from activities.stock import AllocateAsk, Allocated, ReserveAsk, StockActivities, StockReserved
     from domain.lifecycle import FulfillmentState, PaymentState, TrackingState, deadline_after
-    from domain.order_state import Fulfillment, OrderState, Tender
+    from domain.order_state import Fulfillment, Tender
     from domain.orders import SYSTEM, CancelReason, PlaceOrder
     from domain.quantities import Bucket
     from workflows.messages import Accepted, CancelOrder, OrderClosed, Rejected, ShortLine
@@ -22,11 +22,11 @@ class Order(OrderCommands):
     """Reserve, secure the payment, allocate, ship from every node at its own pace, settle."""
 
     @workflow.init
-    def __init__(self, order: PlaceOrder, carried: OrderState | None = None) -> None:
-        super().__init__(order, carried)
+    def __init__(self, order: PlaceOrder) -> None:
+        super().__init__(order)
 
     @workflow.run
-    async def run(self, order: PlaceOrder, carried: OrderState | None = None) -> OrderClosed:
+    async def run(self, order: PlaceOrder) -> OrderClosed:
         """See the order through."""
         await self._accept()
         if not self.s.rejected:

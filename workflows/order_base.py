@@ -37,8 +37,8 @@ class Due(NamedTuple):
 class OrderBase:
     """State and steps. Database steps of one order run one after the other, in the order of the decisions."""
 
-    def __init__(self, order: PlaceOrder, carried: OrderState | None) -> None:
-        self.s = carried or OrderState.begin(order, workflow.now())
+    def __init__(self, order: PlaceOrder) -> None:
+        self.s = OrderState.begin(order, workflow.now())
         self._writing = asyncio.Lock()
         self._deciding = False  # a stock decision is being written; new plans wait for it
         self._grants: dict[str, Grant | None] = {}  # first claims that rode with a decision, by call

@@ -411,13 +411,16 @@ class OrderCommands(OrderBase):
 
     def _check_report(self, command: NodeReport) -> None:
         part = self._part(command.fulfillment_id)
+        if part.in_call:
+            return  # the node is faster than its own reply to us: the handler waits for that
         after_report(command.kind, part.state, part.stage)
         if command.kind is ReportKind.HANDED_OVER and part.tracking_number is None:
             raise NotYet("the label is not booked yet; hand over once the parcel has its tracking number")
 
     async def _node_report(self, command: NodeReport) -> ReportOutcome:
-        self._check_report(command)
         part = self._part(command.fulfillment_id)
+        await workflow.wait_condition(lambda: not part.in_call)
+        self._check_report(command)
         state, stage = after_report(command.kind, part.state, part.stage)
         actor = command.actor or Actor(kind=ActorKind.NODE, id=part.node_id)
         outcome = ReportOutcome(
@@ -527,6 +530,7 @@ class OrderCommands(OrderBase):
         if part is None:
             raise UnknownShipment(command.shipment_id)
         actor = command.actor or Actor(kind=ActorKind.CARRIER, id="carrier")
+        await workflow.wait_condition(lambda: not part.in_call)
         handed_over = False
         scan = Scan(state=None, why="the parcel has no label yet")
         if part.tracking is not None:

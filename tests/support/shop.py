@@ -1,0 +1,355 @@
+"""A shop for stories: real stock in a real database, real orders on a real engine, in a few words.
+
+Every shop has a channel and SKUs of its own, so that stories run side by side on one site.
+"""
+
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
+from temporalio.exceptions import ApplicationError
+
+from domain.ids import derived_id, new_id
+from domain.orders import (
+    CancelReason,
+    CarrierEventType,
+    OrderLine,
+    PlaceOrder,
+    ReportKind,
+    Split,
+    TenderAsk,
+)
+from providers.simulation import Simulation
+from tests.support.eventually import eventually
+from workflows.messages import (
+    Accept,
+    Accepted,
+    AcceptOutcome,
+    CancelOrder,
+    CancelOutcome,
+    CarrierEvent,
+    NodeReport,
+    OrderClosed,
+    PaymentEvent,
+    PaymentEventOutcome,
+    Rejected,
+    ReportOutcome,
+    RetryNow,
+    RetryOutcome,
+    ScanOutcome,
+)
+from workflows.starting import start_operation
+
+_NUMBERS = itertools.count(1)
+NODES = {
+    "EAST": ("NY", 40.7, -74.0, "America/New_York", 2),
+    "MID": ("IL", 41.9, -87.6, "America/Chicago", 3),
+    "WEST": ("CA", 34.1, -118.2, "America/Los_Angeles", 5),
+}
+ZONE = "US-MA"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What a validator said."""
+
+    code: str
+    detail: str
+    alternative: str | None
+
+
+@dataclass
+class Order:
+    """An order in a story."""
+
+    placed: PlaceOrder
+    handle: WorkflowHandle[Any, OrderClosed]
+    outcome: AcceptOutcome | None = None
+
+    @property
+    def id(self) -> str:
+        """Its order id."""
+        return self.placed.order_id
+
+    @property
+    def tender_id(self) -> str:
+        """The id of its first tender."""
+        return self.placed.tenders[0].tender_id
+
+
+@dataclass
+class Shop:
+    """A channel with its own SKUs on a site."""
+
+    client: Client
+    engine: AsyncEngine
+    simulation: Simulation
+    task_queue: str = "orders"
+    channel: str = field(default_factory=lambda: f"shop-{next(_NUMBERS)}-{new_id('x', 0)[-6:].lower()}")
+
+    async def sql(self, statement: str, **values: Any) -> list[dict[str, Any]]:
+        """Look into the database, or prepare it."""
+        async with self.engine.begin() as connection:
+            result = await connection.execute(text(statement), values)
+            return [dict(row) for row in result.mappings()] if result.returns_rows else []
+
+    async def opens(self, **rules: Any) -> "Shop":
+        """Write the channel, the network and this channel's own order rules."""
+        await self.sql("INSERT INTO channels (channel, currency) VALUES (:c, 'USD') ON CONFLICT DO NOTHING", c=self.channel)
+        await self.sql(
+            "INSERT INTO zones VALUES (:z, 'US', 'MA', NULL, 42.36, -71.06, 'America/New_York') ON CONFLICT DO NOTHING",
+            z=ZONE,
+        )
+        for node, (region, lat, lon, zone, days) in NODES.items():
+            await self.sql(
+                "INSERT INTO nodes (node_id, name, country, region, latitude, longitude, time_zone)"
+                " VALUES (:n, :n, 'US', :r, :lat, :lon, :tz) ON CONFLICT DO NOTHING",
+                n=node,
+                r=region,
+                lat=lat,
+                lon=lon,
+                tz=zone,
+            )
+            await self.sql(
+                "INSERT INTO node_calendars VALUES (:n, '{0,1,2,3,4}', '{}', '14:00', '16:00', '16:30', 0)"
+                " ON CONFLICT DO NOTHING",
+                n=node,
+            )
+            await self.sql("INSERT INTO lanes VALUES (:n, :z, 'standard', :d) ON CONFLICT DO NOTHING", n=node, z=ZONE, d=days)
+        if rules:
+            await self.sql(
+                "INSERT INTO ruleset_versions (kind, channel, version, owner, body)"
+                " VALUES ('order', :c, 1, 'commerce', CAST(:b AS jsonb))",
+                c=self.channel,
+                b=json.dumps(rules),
+            )
+        return self
+
+    def sku(self, name: str) -> str:
+        """This shop's own SKU of that name."""
+        return f"{name}-{self.channel}"
+
+    async def stocks(self, name: str, **nodes: int) -> None:
+        """Put units on hand, as an opening count."""
+        sku = self.sku(name)
+        await self.sql("INSERT INTO items (sku, name) VALUES (:s, :s) ON CONFLICT DO NOTHING", s=sku)
+        for node, units in nodes.items():
+            await self.sql("INSERT INTO stock_levels (sku, node_id, on_hand) VALUES (:s, :n, :q)", s=sku, n=node, q=units)
+            await self.sql(
+                "INSERT INTO stock_movements (sku, node_id, on_hand_delta, reason, business_key, actor)"
+                " VALUES (:s, :n, :q, 'opening_count', :k, 'test')",
+                s=sku,
+                n=node,
+                q=units,
+                k=f"opening:{sku}:{node}",
+            )
+
+    def order(
+        self, *lines: tuple[str, int], pay: str | Sequence[tuple[str, int]] = "pm_ok", split: Split = Split.ASAP
+    ) -> PlaceOrder:
+        """An order of (item, units) lines at 10.00 each, plus 5.00 shipping; `pay` may name several tenders."""
+        order_id = new_id("ord", int(datetime.now(UTC).timestamp() * 1000))
+        total = sum(q * 1000 for _, q in lines) + 500
+        parts = [(pay, total)] if isinstance(pay, str) else list(pay)
+        return PlaceOrder(
+            order_id=order_id,  # type: ignore[arg-type]
+            order_number=order_id[-8:],
+            channel=self.channel,
+            currency="USD",
+            customer_ref=f"cus_{order_id[-10:]}",
+            country="US",
+            region="MA",
+            zone_id=ZONE,
+            lines=tuple(
+                OrderLine(n, self.sku(name), q, 1000)  # type: ignore[arg-type]
+                for n, (name, q) in enumerate(lines, 1)
+            ),
+            shipping_minor=500,
+            split=split,
+            tenders=tuple(
+                TenderAsk(
+                    tender_id=derived_id("tnd", order_id, n),  # type: ignore[arg-type]
+                    sequence=n,
+                    provider="simulated",
+                    reference=reference,
+                    amount_minor=amount,
+                )
+                for n, (reference, amount) in enumerate(parts, 1)
+            ),
+            total_minor=total,
+            placed_at=datetime.now(UTC),
+        )
+
+    async def place(self, *lines: tuple[str, int], **options: Any) -> Order:
+        """Place an order and wait for the answer."""
+        return await self.submit(self.order(*lines, **options))
+
+    async def submit(self, placed: PlaceOrder) -> Order:
+        """Start the order and wait for its answer."""
+        operation = start_operation(placed)
+        outcome: Any = await self.client.execute_update_with_start_workflow(
+            "accept", Accept(), id="accept", start_workflow_operation=operation, result_type=Accepted | Rejected  # type: ignore[arg-type]
+        )
+        handle: Any = self.client.get_workflow_handle(f"order-{placed.order_id}", result_type=OrderClosed)
+        return Order(placed, handle, outcome)
+
+    # --- the world outside ----------------------------------------------------------------------------
+
+    async def parts(self, order: Order) -> list[dict[str, Any]]:
+        """The order's fulfillment orders with their parcels, by node."""
+        return await self.sql(
+            "SELECT f.*, s.tracking_number, s.tracking FROM fulfillment_orders f LEFT JOIN shipments s USING (shipment_id)"
+            " WHERE f.order_id = :o ORDER BY f.node_id",
+            o=order.id,
+        )
+
+    async def released(self, order: Order, count: int = 1) -> list[dict[str, Any]]:
+        """Wait until the nodes have the work."""
+
+        async def at_nodes() -> list[dict[str, Any]]:
+            parts = await self.parts(order)
+            return parts if len([p for p in parts if p["stage"] != "allocated"]) >= count else []
+
+        return await eventually(at_nodes)
+
+    async def report(self, order: Order, fulfillment_id: str, kind: ReportKind, report_id: str = "") -> ReportOutcome:
+        """A node reports."""
+        key = report_id or f"{fulfillment_id}-{kind}"
+        message = NodeReport(
+            command_id=key, fulfillment_id=fulfillment_id, kind=kind, report_id=key, occurred_at=datetime.now(UTC)
+        )
+        return await order.handle.execute_update("node_report", message, id=key, result_type=ReportOutcome)
+
+    async def scan(
+        self, order: Order, shipment_id: str, kind: CarrierEventType, event_id: str = "", at: datetime | None = None
+    ) -> ScanOutcome:
+        """A carrier scans."""
+        key = event_id or f"{shipment_id}-{kind}"
+        message = CarrierEvent(
+            command_id=key, shipment_id=shipment_id, event_id=key, type=kind, occurred_at=at or datetime.now(UTC)
+        )
+        return await order.handle.execute_update("carrier_event", message, id=key, result_type=ScanOutcome)
+
+    async def packs(self, order: Order, part: dict[str, Any]) -> None:
+        """A node packs, and the label is there."""
+        await self.report(order, part["fulfillment_id"], ReportKind.PACKED)
+
+        async def labelled() -> bool:
+            rows = await self.sql(
+                "SELECT tracking_number FROM shipments WHERE shipment_id = :s AND tracking_number IS NOT NULL",
+                s=part["shipment_id"],
+            )
+            state = await order.handle.query("state")
+            return bool(rows) and bool(state["fulfillments"][part["fulfillment_id"]]["tracking_number"])
+
+        await eventually(labelled)
+
+    async def ships(self, order: Order, part: dict[str, Any]) -> None:
+        """A node packs and hands over."""
+        await self.packs(order, part)
+        await self.report(order, part["fulfillment_id"], ReportKind.HANDED_OVER)
+
+    async def delivers(self, order: Order, part: dict[str, Any]) -> None:
+        """The carrier delivers."""
+        await self.scan(order, part["shipment_id"], CarrierEventType.DELIVERED)
+
+    async def sees_through(self, order: Order, nodes: int = 1) -> OrderClosed:
+        """All nodes ship, the carrier delivers, the order closes."""
+        for part in await self.released(order, nodes):
+            await self.ships(order, part)
+            await self.delivers(order, part)
+        return await order.handle.result()
+
+    async def cancel(self, order: Order, command_id: str = "cancel-1") -> CancelOutcome:
+        """Somebody cancels."""
+        message = CancelOrder(command_id=command_id, reason=CancelReason.CHANGED_MIND)
+        return await order.handle.execute_update("cancel", message, id=command_id, result_type=CancelOutcome)
+
+    async def try_cancel(self, order: Order, command_id: str = "cancel-1") -> Refusal:
+        """Somebody cancels and is refused."""
+        return await refusal_of(self.cancel(order, command_id))
+
+    async def new_method(self, order: Order, reference: str, command_id: str = "pay-1") -> PaymentEventOutcome:
+        """The customer brings another payment method."""
+        message = PaymentEvent(
+            command_id=command_id, tender_id=order.tender_id, fact="method_updated", reference=reference
+        )
+        return await order.handle.execute_update("payment_event", message, id=command_id, result_type=PaymentEventOutcome)
+
+    async def retry(self, order: Order, command_id: str = "retry-1") -> RetryOutcome:
+        """Somebody says: now."""
+        message = RetryNow(command_id=command_id)
+        return await order.handle.execute_update("retry_now", message, id=command_id, result_type=RetryOutcome)
+
+    # --- what a story looks at ------------------------------------------------------------------------
+
+    async def header(self, order: Order) -> dict[str, Any]:
+        """The order's row."""
+        return (await self.sql("SELECT * FROM orders WHERE order_id = :o", o=order.id))[0]
+
+    async def becomes(self, order: Order, **wanted: Any) -> dict[str, Any]:
+        """Wait until the order's row says so."""
+
+        async def so() -> dict[str, Any] | None:
+            rows = await self.sql("SELECT * FROM orders WHERE order_id = :o", o=order.id)
+            return rows[0] if rows and all(rows[0][k] == v for k, v in wanted.items()) else None
+
+        return await eventually(so)
+
+    async def events(self, order: Order) -> list[str]:
+        """The types of its timeline, in order."""
+        rows = await self.sql("SELECT type FROM order_events WHERE order_id = :o ORDER BY sequence", o=order.id)
+        return [row["type"] for row in rows]
+
+    async def reserved(self, name: str) -> dict[str, int]:
+        """Reserved units per node."""
+        rows = await self.sql("SELECT node_id, reserved FROM stock_levels WHERE sku = :s", s=self.sku(name))
+        return {row["node_id"]: row["reserved"] for row in rows}
+
+    async def on_hand(self, name: str) -> dict[str, int]:
+        """Units on hand per node."""
+        rows = await self.sql("SELECT node_id, on_hand FROM stock_levels WHERE sku = :s", s=self.sku(name))
+        return {row["node_id"]: row["on_hand"] for row in rows}
+
+    async def money(self, order: Order) -> dict[str, int]:
+        """Authorized, captured and refunded over its tenders."""
+        rows = await self.sql(
+            "SELECT coalesce(sum(authorized_minor),0)::int AS authorized, coalesce(sum(captured_minor),0)::int AS captured,"
+            " coalesce(sum(refunded_minor),0)::int AS refunded FROM tenders WHERE order_id = :o",
+            o=order.id,
+        )
+        return dict(rows[0])
+
+    async def agrees(self, order: Order) -> None:
+        """Law I15: the workflow and the database tell the same story, and the timeline has no gaps."""
+        closed = await order.handle.result()
+        header = await self.header(order)
+        assert header["state_digest"] == closed.digest
+        events = await self.sql(
+            "SELECT min(sequence) AS first, max(sequence) AS last, count(*) AS n FROM order_events WHERE order_id = :o",
+            o=order.id,
+        )
+        assert events[0] == {"first": 1, "last": header["version"], "n": header["version"]}
+
+
+async def refusal_of(call: Any) -> Refusal:
+    """What a refused update said."""
+    try:
+        answer = await call
+    except WorkflowUpdateFailedError as error:
+        cause = error.cause
+        assert isinstance(cause, ApplicationError)
+        details = cause.details[0] if cause.details else {}
+        return Refusal(cause.type or "", cause.message, details.get("alternative"))
+    raise AssertionError(f"expected a refusal, got {answer}")
+
+
+def later(**delta: float) -> datetime:
+    """A moment after now."""
+    return datetime.now(UTC) + timedelta(**delta)
