@@ -36,18 +36,16 @@ class SettingsError(Exception):
     """The process cannot start with the settings it was given."""
 
 
-class InvalidSettings(SettingsError):  # noqa: N818 - named by what it is, like every refusal here
+class InvalidSettings(SettingsError):
     """A setting has a value that cannot be used; the text names the setting, never the value."""
 
 
-class UnsafeSettings(SettingsError):  # noqa: N818 - as above
+class UnsafeSettings(SettingsError):
     """Production was asked for with settings that are safe on a laptop only."""
 
     def __init__(self, problems: tuple[str, ...]) -> None:
         self.problems = problems
-        super().__init__(
-            "Production refuses to start:\n" + "\n".join(f" - {problem}" for problem in problems)
-        )
+        super().__init__("Production refuses to start:\n" + "\n".join(f" - {problem}" for problem in problems))
 
 
 class Environment(StrEnum):
@@ -168,9 +166,7 @@ class Settings(BaseSettings):
             InvalidSettings: none is set and no stack runs in this folder.
         """
         if self.database_url is None:
-            raise InvalidSettings(
-                "No database: set ACCORD_DATABASE_URL, or start a stack here with `accord up`."
-            )
+            raise InvalidSettings("No database: set ACCORD_DATABASE_URL, or start a stack here with `accord up`.")
         return self.database_url.get_secret_value()
 
     @property
@@ -209,10 +205,7 @@ class _SecretFiles(PydanticBaseSettingsSource):
 
     def __call__(self) -> dict[str, Any]:
         """All values that this source has."""
-        found = {
-            name: self.get_field_value(field, name)[0]
-            for name, field in self.settings_cls.model_fields.items()
-        }
+        found = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
         return {name: value for name, value in found.items() if value is not None}
 
 
@@ -325,6 +318,12 @@ def load_temporal(settings: Settings) -> ClientConnectConfig:
     run = read_run_file(settings.data_dir) if settings.env is Environment.DEVELOPMENT else {}
     fallback = ClientConnectConfig(target_host=str(run.get("temporal_address", "127.0.0.1:7233")))
     return ClientConnectConfig(**{**fallback, **found})
+
+
+def point_at_stack(settings: Settings) -> None:
+    """Let every Temporal client of this process find the stack of this folder, unless a server is named."""
+    if not names_temporal():
+        os.environ["TEMPORAL_ADDRESS"] = str(load_temporal(settings)["target_host"])
 
 
 def names_temporal() -> bool:

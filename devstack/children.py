@@ -97,12 +97,16 @@ class Child:
             os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """End the program and everything it started, at once, by the id of its own process group."""
-        if self._process is None:
-            return
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        """End the program and everything it started, at once."""
+        if self._process is not None:
+            self.end_group()
+            self._process.wait()
+
+    def end_group(self) -> None:
+        """End what the program started and left behind, by the id of its own process group."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     def stop(self, limit_s: float | None = None) -> bool:
         """Ask the program to end, wait, and kill it when the limit has passed.

@@ -101,9 +101,11 @@ class StackFolder:
                 process.kill()
         return list(alive)
 
-    def forget_run(self) -> None:
-        """Remove what the stack said about itself: it has ended."""
-        self.run_file.unlink(missing_ok=True)
+    def release(self) -> None:
+        """Remove what the stack said about itself and give the folder back; nothing when it was not ours."""
+        if self._lock is not None:
+            self.run_file.unlink(missing_ok=True)
+            self.unlock()
 
     def wipe(self) -> None:
         """Remove the folder and everything that belongs to it elsewhere.

@@ -169,9 +169,13 @@ class Stack:
         """
         command = (sys.executable, "-m", "cli.main", *arguments)
         done = subprocess.run(
-            command, env=self.environment(extra), cwd=self.folder.root, check=False, capture_output=True, text=True,
+            command,
+            env=self.environment(extra),
+            check=False,
+            capture_output=True,
+            text=True,
             timeout=STEP_LIMIT_S,
-        )  # fmt: skip
+        )
         with (self.folder.logs / "steps.log").open("a") as log:
             log.write(f"$ accord {' '.join(arguments)}\n{done.stderr}{done.stdout}\n")
         if done.returncode != 0:
@@ -188,7 +192,6 @@ class Stack:
             command=(sys.executable, "-m", "cli.main", *arguments),
             log=self.folder.logs / f"{name}.log",
             environment=self.environment(extra),
-            directory=self.folder.root,
             stop_limit_s=stop_limit_s,
         )
 
@@ -270,8 +273,7 @@ class Stack:
                 time.sleep(0.05)
             if not child.wait_for_end(2.0 if hurry() else 0.1):
                 killed.append(name)
-        self.folder.forget_run()
-        self.folder.unlock()
+        self.folder.release()
         return killed
 
     def log_end(self, name: str, count: int = 15) -> list[str]:
