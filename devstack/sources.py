@@ -73,7 +73,7 @@ def find_temporal(named: Path | None, say: Say, *, may_fetch: bool = True) -> Te
         return TemporalSource(SourceKind.CACHE, *cached)
     if not may_fetch:
         raise StackError(f"Temporal {TEMPORAL_VERSION} is not in {cache_folder()}", "accord temporal install")
-    if gobuild.find_go() is not None:
+    if gobuild.find_go() or gobuild.fetch_go(say):
         gobuild.install(PROGRAMS, cache_folder(), say)
         return TemporalSource(SourceKind.BUILT, *cached)
     dev_server = _downloaded() or _download(say)
