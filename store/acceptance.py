@@ -113,9 +113,7 @@ async def record_order(
         await connection.execute(
             _TENDER,
             {
-                **tender.model_dump(
-                    include={"tender_id", "sequence", "provider", "reference", "amount_minor"}
-                ),
+                **tender.model_dump(include={"tender_id", "sequence", "provider", "reference", "amount_minor"}),
                 "order_id": order.order_id,
                 "pending_s": rules.payment_pending_s,
             },

@@ -38,9 +38,7 @@ async def set_promise_state(connection: AsyncConnection, order_id: str, state: s
         await connection.execute(_PROMISE_ENDED, {"order_id": order_id})
 
 
-async def find_command(
-    connection: AsyncConnection, order_id: str, command_id: str
-) -> dict[str, object] | None:
+async def find_command(connection: AsyncConnection, order_id: str, command_id: str) -> dict[str, object] | None:
     """A command as it was stored before it was sent."""
     row = await connection.execute(_COMMAND, {"order_id": order_id, "command_id": command_id})
     found = row.mappings().one_or_none()

@@ -191,9 +191,7 @@ async def mark_captured(connection: AsyncConnection, fulfillment_id: str) -> Non
     await connection.execute(_CAPTURED, {"fulfillment_id": fulfillment_id})
 
 
-async def claim_release(
-    connection: AsyncConnection, fulfillment_id: str, token: str, *, again: bool
-) -> int | None:
+async def claim_release(connection: AsyncConnection, fulfillment_id: str, token: str, *, again: bool) -> int | None:
     """Take the right to call the node; with `again` after a refusal too. None: it is settled already."""
     if again:
         await connection.execute(_RECLAIM_RELEASE, {"id": fulfillment_id})
@@ -236,9 +234,7 @@ async def expect_parcel(
     )
 
 
-async def claim_label(
-    connection: AsyncConnection, shipment_id: str, token: str, *, again: bool
-) -> int | None:
+async def claim_label(connection: AsyncConnection, shipment_id: str, token: str, *, again: bool) -> int | None:
     """Take the right to call the carrier; with `again` after a refusal too. None: it is settled already."""
     if again:
         await connection.execute(_RECLAIM_LABEL, {"id": shipment_id})
@@ -309,3 +305,18 @@ async def store_scan(
         "why": why,
     }
     return (await connection.execute(_SCAN, values)).first() is not None
+
+
+_ASK_TO_STOP = text("""
+UPDATE fulfillment_orders SET state = 'cancellation_requested', wait_since = :now,
+  wait_deadline = CAST(:now AS timestamptz) + make_interval(secs => :answer_s)
+ WHERE fulfillment_id = ANY(:ids)
+""")
+
+
+async def ask_to_stop(
+    connection: AsyncConnection, fulfillment_ids: Sequence[str], now: datetime, answer_s: int
+) -> None:
+    """The nodes of these fulfillment orders are asked to stop; they have `answer_s` seconds to answer."""
+    if fulfillment_ids:
+        await connection.execute(_ASK_TO_STOP, {"ids": list(fulfillment_ids), "now": now, "answer_s": answer_s})

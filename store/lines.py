@@ -48,9 +48,7 @@ async def move_lines(
     )
 
 
-async def move_fulfillment(
-    connection: AsyncConnection, fulfillment_id: str, source: Bucket, target: Bucket
-) -> None:
+async def move_fulfillment(connection: AsyncConnection, fulfillment_id: str, source: Bucket, target: Bucket) -> None:
     """Move all units of a fulfillment order."""
     if source is not target:
         await connection.execute(_FULFILLMENTS[source, target], {"fulfillment_id": fulfillment_id})

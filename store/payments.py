@@ -155,9 +155,7 @@ async def mark_unknown(connection: AsyncConnection, key: str, token: str) -> int
     return None if row is None else int(row.attempt_no)
 
 
-async def tender_pending(
-    connection: AsyncConnection, tender_id: str, reference: str | None, pending_s: int
-) -> None:
+async def tender_pending(connection: AsyncConnection, tender_id: str, reference: str | None, pending_s: int) -> None:
     """A new attempt to authorize is under way, perhaps with another payment method."""
     values = {"tender_id": tender_id, "reference": reference, "pending_s": pending_s}
     await connection.execute(_TENDER_PENDING, values)
@@ -200,9 +198,7 @@ async def refund_claimed(connection: AsyncConnection, tender_id: str, amount_min
     await connection.execute(_TENDER_REFUND_CLAIMED, {"tender_id": tender_id, "amount_minor": amount_minor})
 
 
-async def refund_settled(
-    connection: AsyncConnection, tender_id: str, amount_minor: int, *, done: bool
-) -> None:
+async def refund_settled(connection: AsyncConnection, tender_id: str, amount_minor: int, *, done: bool) -> None:
     """The pending refund was paid out, or was refused."""
     values = {"tender_id": tender_id, "amount_minor": amount_minor, "done": done}
     await connection.execute(_TENDER_REFUNDED, values)

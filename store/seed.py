@@ -86,7 +86,8 @@ SELECT * FROM unnest(CAST(:skus AS text[]), CAST(:names AS text[])) ON CONFLICT 
 _COUNTS = text("""
 WITH moved AS (
   INSERT INTO stock_movements (sku, node_id, on_hand_delta, reason, business_key, actor)
-  SELECT c.sku, c.node_id, c.quantity, :reason, concat_ws(':', :reason, :source, c.sku, c.node_id), :actor
+  SELECT c.sku, c.node_id, c.quantity, 'opening_count',
+         concat_ws(':', 'opening_count', CAST(:source AS text), c.sku, c.node_id), 'system:seed'
     FROM unnest(CAST(:skus AS text[]), CAST(:node_ids AS text[]), CAST(:quantities AS int[]))
       AS c(sku, node_id, quantity)
   ON CONFLICT (business_key) DO NOTHING RETURNING sku, node_id, on_hand_delta)
@@ -167,9 +168,7 @@ async def count_stock(connection: AsyncConnection, source: str, rows: Sequence[C
     return await _new_rows(
         connection,
         _COUNTS,
-        reason="opening_count",
         source=source,
-        actor="system:seed",
         skus=[row.sku for row in rows],
         node_ids=[row.node_id for row in rows],
         quantities=[row.quantity for row in rows],

@@ -219,9 +219,7 @@ def _per_level(units: Sequence[Held]) -> dict[tuple[str, str], int]:
     return dict(sorted(levels.items()))
 
 
-async def _lock_and_shift(
-    connection: AsyncConnection, units: Sequence[Held], reserved: int, on_hand: int
-) -> None:
+async def _lock_and_shift(connection: AsyncConnection, units: Sequence[Held], reserved: int, on_hand: int) -> None:
     levels = _per_level(units)
     if not levels:
         return
@@ -229,9 +227,7 @@ async def _lock_and_shift(
     await _shift(connection, levels, reserved, on_hand)
 
 
-async def _shift(
-    connection: AsyncConnection, levels: dict[tuple[str, str], int], reserved: int, on_hand: int
-) -> None:
+async def _shift(connection: AsyncConnection, levels: dict[tuple[str, str], int], reserved: int, on_hand: int) -> None:
     await connection.execute(
         _SHIFT,
         {

@@ -1,0 +1,359 @@
+"""The conservation laws as queries: each returns the keys that break it, no row means that it holds.
+
+Read only, set-based, one statement per check. A query may use the temporary table `provider_objects`
+(what the payment provider lists), which `store/checks.py` fills.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Check:
+    """One query of a law.
+
+    Attributes:
+        law: number in the table of laws, for example `I1`.
+        owner: team that answers for a break.
+        says: what is true when no key is found.
+        query: SELECT with one text column `key`.
+        needs_provider: whether it reads `provider_objects`.
+    """
+
+    law: str
+    name: str
+    owner: str
+    says: str
+    query: str
+    needs_provider: bool = False
+
+
+_STOCK = (
+    Check(
+        "I1",
+        "stock_ledger_mismatch",
+        "inventory",
+        "units on hand are the sum of the movements",
+        """
+SELECT concat_ws(' at ', sku, node_id) AS key FROM stock_levels s FULL JOIN
+  (SELECT sku, node_id, sum(on_hand_delta) AS moved FROM stock_movements GROUP BY 1, 2) m USING (sku, node_id)
+ WHERE s.on_hand IS DISTINCT FROM m.moved AND NOT (s.on_hand = 0 AND m.moved IS NULL)
+""",
+    ),
+    Check(
+        "I1",
+        "stock_bounds",
+        "inventory",
+        "reserved units are between zero and what is on hand and sellable",
+        """
+SELECT concat_ws(' at ', sku, node_id) AS key FROM stock_levels
+ WHERE reserved < 0 OR unavailable < 0 OR reserved > on_hand - unavailable
+""",
+    ),
+    Check(
+        "I1",
+        "shipped_units_mismatch",
+        "inventory",
+        "stock left once for every unit that was shipped",
+        """
+SELECT concat_ws(' ', order_id, sku, 'at', node_id) AS key FROM
+  (SELECT order_id, sku, node_id, sum(qty) AS consumed FROM reservations WHERE state = 'consumed' GROUP BY 1, 2, 3) r
+  FULL JOIN (SELECT order_id, sku, node_id, -sum(on_hand_delta) AS moved FROM stock_movements
+              WHERE order_id IS NOT NULL GROUP BY 1, 2, 3) m USING (order_id, sku, node_id)
+ WHERE coalesce(r.consumed, 0) <> coalesce(m.moved, 0)
+""",
+    ),
+    Check(
+        "I2",
+        "reserved_mismatch",
+        "inventory",
+        "the reserved count of a level is the sum of its live reservations",
+        """
+SELECT concat_ws(' at ', sku, node_id) AS key FROM stock_levels s FULL JOIN
+  (SELECT sku, node_id, sum(qty) AS live FROM reservations WHERE state IN ('held','committed') GROUP BY 1, 2) r
+  USING (sku, node_id) WHERE coalesce(s.reserved, 0) <> coalesce(r.live, 0)
+""",
+    ),
+    Check(
+        "I2",
+        "orphan_reservation",
+        "inventory",
+        "no live reservation belongs to an order that has ended or does not exist",
+        """
+SELECT r.reservation_key AS key FROM reservations r LEFT JOIN orders o USING (order_id)
+ WHERE r.state IN ('held','committed') AND (o.terminal OR o.order_id IS NULL)
+""",
+    ),
+)
+
+_QUANTITIES = (
+    Check(
+        "I3",
+        "bucket_sum",
+        "fulfillment",
+        "the buckets of a line sum to what was ordered",
+        """
+SELECT concat_ws(' line ', order_id, line_no) AS key FROM order_lines
+ WHERE ordered <> open + reserved + backordered + allocated + released + picked + packed + shipped + delivered
+                  + return_pending + returned + written_off + cancelled
+    OR least(open, reserved, backordered, allocated, released, picked, packed, shipped, delivered,
+             return_pending, returned, written_off, cancelled) < 0
+""",
+    ),
+    Check(
+        "I3",
+        "bucket_reservation_mismatch",
+        "fulfillment",
+        "the reservations of a line match its buckets; every shipped unit consumed exactly one",
+        """
+SELECT concat_ws(' line ', order_id, line_no) AS key FROM order_lines l FULL JOIN
+  (SELECT order_id, line_no, sum(qty) FILTER (WHERE state = 'held') AS held,
+     sum(qty) FILTER (WHERE state = 'committed') AS committed, sum(qty) FILTER (WHERE state = 'consumed') AS consumed
+     FROM reservations GROUP BY 1, 2) r USING (order_id, line_no)
+ WHERE coalesce(r.held, 0) <> coalesce(l.reserved, 0)
+    OR coalesce(r.committed, 0) <> coalesce(l.allocated + l.released + l.picked + l.packed, 0)
+    OR coalesce(r.consumed, 0)
+       <> coalesce(l.shipped + l.delivered + l.return_pending + l.returned + l.written_off, 0)
+""",
+    ),
+    Check(
+        "I3",
+        "bucket_fulfillment_mismatch",
+        "fulfillment",
+        "the units of the fulfillment orders stand in the buckets of their stages",
+        """
+SELECT concat_ws(' line ', order_id, line_no) AS key FROM order_lines l FULL JOIN
+  (SELECT w.order_id, w.line_no,
+     coalesce(sum(w.quantity) FILTER (WHERE f.stage = 'allocated'), 0) AS allocated,
+     coalesce(sum(w.quantity) FILTER (WHERE f.stage = 'released'), 0) AS released,
+     coalesce(sum(w.quantity) FILTER (WHERE f.stage = 'picked'), 0) AS picked,
+     coalesce(sum(w.quantity) FILTER (WHERE f.stage = 'packed'), 0) AS packed,
+     coalesce(sum(w.quantity) FILTER (WHERE f.stage IN ('shipped','delivered')), 0) AS gone
+     FROM fulfillment_lines w JOIN fulfillment_orders f USING (fulfillment_id) GROUP BY 1, 2) f
+  USING (order_id, line_no)
+ WHERE (coalesce(f.allocated, 0), coalesce(f.released, 0), coalesce(f.picked, 0), coalesce(f.packed, 0),
+        coalesce(f.gone, 0))
+    <> (coalesce(l.allocated, 0), coalesce(l.released, 0), coalesce(l.picked, 0), coalesce(l.packed, 0),
+        coalesce(l.shipped + l.delivered + l.return_pending + l.returned + l.written_off, 0))
+""",
+    ),
+)
+
+_MONEY = (
+    Check(
+        "I4",
+        "customer_account_open",
+        "finance",
+        "an order that has ended leaves nothing owed either way",
+        """
+SELECT o.order_id AS key FROM orders o JOIN ledger_entries e USING (order_id)
+ WHERE o.terminal AND e.account = 'customer' GROUP BY 1 HAVING sum(e.amount_minor) <> 0
+""",
+    ),
+    Check(
+        "I4",
+        "kept_is_not_owed",
+        "finance",
+        "captured less refunded is what an ended order owes, and no authorization is left open",
+        """
+SELECT o.order_id AS key FROM orders o LEFT JOIN tenders t USING (order_id) WHERE o.terminal
+ GROUP BY o.order_id, o.owed_minor
+HAVING coalesce(sum(t.captured_minor - t.refunded_minor - t.charged_back_minor), 0) <> o.owed_minor
+    OR bool_or(t.state IN ('pending','authorized','partially_captured')) OR sum(t.refund_pending_minor) <> 0
+""",
+    ),
+    Check(
+        "I4",
+        "ledger_is_not_tenders",
+        "finance",
+        "what is booked with the providers is what the tenders count",
+        """
+SELECT order_id AS key FROM
+  (SELECT order_id, sum(captured_minor - refunded_minor - charged_back_minor) AS kept FROM tenders GROUP BY 1) t
+  FULL JOIN (SELECT order_id, sum(amount_minor) AS booked FROM ledger_entries
+              WHERE account LIKE 'provider:%' OR account = 'gift_card_liability' GROUP BY 1) b USING (order_id)
+ WHERE coalesce(t.kept, 0) <> coalesce(b.booked, 0)
+""",
+    ),
+    Check(
+        "I5",
+        "intent_settled_twice",
+        "finance",
+        "at most one authorization and one void of a tender succeeded",
+        """
+SELECT concat_ws(' ', order_id, intent, min(seq)) AS key FROM payment_intents
+ WHERE state = 'ok' AND intent IN ('authorize','void') GROUP BY order_id, tender_id, intent HAVING count(*) > 1
+""",
+    ),
+    Check(
+        "I5",
+        "object_without_intent",
+        "finance",
+        "everything at the provider was wanted by us, once, and not counted as refused",
+        """
+SELECT concat_ws(' ', x.business_key, x.provider_ref) AS key FROM provider_objects x
+  LEFT JOIN payment_intents p USING (business_key)
+ WHERE x.listed_before AND (p.order_id IS NULL OR p.order_id <> x.order_id OR p.state = 'refused')
+""",
+        needs_provider=True,
+    ),
+    Check(
+        "I5",
+        "duplicate_object",
+        "finance",
+        "one object at the provider per intent",
+        "SELECT business_key AS key FROM provider_objects GROUP BY 1 HAVING count(*) > 1",
+        needs_provider=True,
+    ),
+    Check(
+        "I5",
+        "intent_without_object",
+        "finance",
+        "every intent that succeeded has its object at the provider, with the same amount and currency",
+        """
+SELECT p.business_key AS key FROM payment_intents p LEFT JOIN provider_objects x USING (business_key)
+ WHERE p.state = 'ok' AND (x.provider_ref IS NULL OR x.provider_ref <> p.provider_ref
+                           OR x.amount_minor <> p.amount_minor OR x.currency <> p.currency)
+""",
+        needs_provider=True,
+    ),
+    Check(
+        "I5",
+        "hold_left_open",
+        "finance",
+        "no money of an ended order is still held at the provider",
+        """
+SELECT concat_ws(' ', x.order_id, x.provider_ref) AS key FROM provider_objects x JOIN orders o USING (order_id)
+ WHERE o.terminal AND x.kind = 'authorization' AND x.state IN ('open','partly_captured')
+""",
+        needs_provider=True,
+    ),
+    Check(
+        "I6",
+        "caps",
+        "finance",
+        "refunded and pending refunds <= captured <= authorized, per tender",
+        """
+SELECT tender_id AS key FROM tenders
+ WHERE refunded_minor + refund_pending_minor > captured_minor OR captured_minor > authorized_minor
+    OR least(authorized_minor, captured_minor, refunded_minor, refund_pending_minor) < 0
+""",
+    ),
+    Check(
+        "I6",
+        "tender_counters",
+        "finance",
+        "the counters of a tender are the sums of its intents that succeeded",
+        """
+SELECT t.tender_id AS key FROM tenders t LEFT JOIN
+  (SELECT tender_id, sum(amount_minor) FILTER (WHERE intent = 'authorize') AS authorized,
+     sum(amount_minor) FILTER (WHERE intent = 'capture') AS captured,
+     sum(amount_minor) FILTER (WHERE intent = 'refund') AS refunded
+     FROM payment_intents WHERE state = 'ok' GROUP BY 1) i USING (tender_id)
+ WHERE t.authorized_minor <> coalesce(i.authorized, 0) OR t.captured_minor <> coalesce(i.captured, 0)
+    OR t.refunded_minor <> coalesce(i.refunded, 0)
+""",
+    ),
+    Check(
+        "I7",
+        "order_total",
+        "finance",
+        "the lines and the order's charges sum to its total, and what was cancelled is not owed",
+        """
+SELECT o.order_id AS key FROM orders o LEFT JOIN order_lines l USING (order_id) GROUP BY o.order_id
+HAVING coalesce(sum(l.total_minor), 0) + o.charges_minor <> o.total_minor
+    OR o.owed_minor <> CASE WHEN o.status = 'rejected' THEN 0
+                            ELSE o.total_minor - coalesce(sum(l.cancelled_minor), 0) END
+    OR bool_or(l.cancelled_minor NOT BETWEEN 0 AND l.total_minor)
+""",
+    ),
+    Check(
+        "I7",
+        "one_currency",
+        "finance",
+        "all money of an order is in its currency",
+        """
+SELECT p.business_key AS key FROM payment_intents p LEFT JOIN orders o USING (order_id)
+ WHERE o.currency IS DISTINCT FROM p.currency
+""",
+    ),
+    Check(
+        "I8",
+        "journal_unbalanced",
+        "finance",
+        "every journal sums to zero per currency and belongs to one order",
+        """
+SELECT concat_ws(' ', j.order_id, 'journal', e.journal_id, e.currency) AS key
+  FROM ledger_entries e LEFT JOIN ledger_journals j USING (journal_id)
+ GROUP BY e.journal_id, e.currency, j.order_id
+HAVING sum(e.amount_minor) <> 0 OR bool_or(e.order_id IS DISTINCT FROM j.order_id)
+""",
+    ),
+    Check(
+        "I8",
+        "ledger_unbalanced",
+        "finance",
+        "all entries of a currency sum to zero",
+        "SELECT currency::text AS key FROM ledger_entries GROUP BY 1 HAVING sum(amount_minor) <> 0",
+    ),
+)
+
+_CONTROL = (
+    Check(
+        "I9",
+        "stuck_order",
+        "commerce",
+        "an open order names who is waited for; past the deadline an exception case is open",
+        """
+SELECT o.order_id AS key FROM orders o WHERE NOT o.terminal
+   AND (o.waiting_on IS NULL OR o.wait_owner IS NULL OR o.wait_deadline IS NULL
+        OR o.wait_deadline < now() - interval '2 minutes' AND NOT EXISTS
+           (SELECT 1 FROM exceptions e WHERE e.order_id = o.order_id AND e.open AND e.owner IS NOT NULL))
+""",
+    ),
+    Check(
+        "I10",
+        "command_without_outcome",
+        "ops",
+        "every command has its outcome within five minutes, and none has one too early",
+        """
+SELECT concat_ws(' ', order_id, command_id) AS key FROM commands
+ WHERE state = 'received' AND received_at < now() - interval '5 minutes'
+    OR (state = 'received') <> (outcome IS NULL)
+""",
+    ),
+    Check(
+        "I11",
+        "order_missing",
+        "ops",
+        "every order that was taken in is recorded within two minutes",
+        """
+SELECT i.order_id AS key FROM intake i LEFT JOIN orders o USING (order_id) WHERE o.order_id IS NULL
+   AND (i.state <> 'received' OR i.created_at < now() - interval '2 minutes')
+""",
+    ),
+    Check(
+        "I11",
+        "intake_missing",
+        "ops",
+        "an order that came through the front end has its intake row, and both agree",
+        """
+SELECT o.order_id AS key FROM orders o LEFT JOIN intake i USING (order_id)
+ WHERE i.order_id IS NULL AND EXISTS (SELECT 1 FROM customer_vault v WHERE v.order_id = o.order_id)
+    OR i.state <> CASE WHEN o.status = 'rejected' THEN 'rejected' ELSE 'accepted' END
+""",
+    ),
+    Check(
+        "I13",
+        "history_gap",
+        "ops",
+        "every change of an order is one event with an actor; the sequence has no gaps and ends at its version",
+        """
+SELECT order_id AS key FROM orders o FULL JOIN
+  (SELECT order_id, min(sequence) AS first, max(sequence) AS last, count(*) AS events,
+     bool_and(actor IS NOT NULL AND actor ? 'kind') AS signed FROM order_events GROUP BY 1) e USING (order_id)
+ WHERE o.version IS DISTINCT FROM coalesce(e.last, 0) OR e.first <> 1 OR e.last <> e.events OR NOT e.signed
+""",
+    ),
+)
+
+CHECKS: tuple[Check, ...] = (*_STOCK, *_QUANTITIES, *_MONEY, *_CONTROL)
