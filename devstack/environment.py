@@ -30,7 +30,7 @@ def main() -> int:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two `make` at once: the second one waits, then finds it done
         if not is_current():
             sys.stderr.write(" · environment    .venv, from requirements-dev.lock\n")
-            _install()
+            return _install()
     return 0
 
 
@@ -53,13 +53,16 @@ def python() -> Path:
     return ENVIRONMENT / "bin" / "python"
 
 
-def _install() -> None:
+def _install() -> int:
     STAMP.unlink(missing_ok=True)
     venv.EnvBuilder(with_pip=True, clear=not _runs()).create(ENVIRONMENT)
-    _pip("install", "--quiet", "--require-hashes", "-r", str(CHECKOUT / "requirements-dev.lock"))
+    locked = _pip("install", "--quiet", "--require-hashes", "-r", str(CHECKOUT / "requirements-dev.lock"))
     # The project itself, from the checkout; its build backend comes from the lock, nothing is fetched here.
-    _pip("install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "-e", str(CHECKOUT))
-    STAMP.write_text(checksum())
+    if locked and _pip("install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "-e", str(CHECKOUT)):
+        STAMP.write_text(checksum())
+        return 0
+    sys.stderr.write("The environment is not complete\n  -> is a package registry in reach? Then the same again\n")
+    return 1
 
 
 def _runs() -> bool:
@@ -71,8 +74,9 @@ def _runs() -> bool:
     return answer.stdout.strip() == str(sys.version_info[:2])
 
 
-def _pip(*arguments: str) -> None:
-    subprocess.run((str(python()), "-m", "pip", "--disable-pip-version-check", *arguments), check=True)
+def _pip(*arguments: str) -> bool:
+    command = (str(python()), "-m", "pip", "--disable-pip-version-check", *arguments)
+    return subprocess.run(command, check=False).returncode == 0
 
 
 if __name__ == "__main__":

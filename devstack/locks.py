@@ -23,8 +23,8 @@ def main(uv: str) -> None:
     backend = project["build-system"]["requires"]
     go = project["project"]["optional-dependencies"]["go"]
     _compile(uv, "requirements.lock", "pyproject.toml")
-    # With the build backend: installing the project itself must not fetch anything that is not locked.
-    _compile(uv, "requirements-dev.lock", "pyproject.toml", "--group", "dev", "-", more=backend)
+    # With the build backend, and what it needs for a checkout: nothing is fetched that is not locked.
+    _compile(uv, "requirements-dev.lock", "pyproject.toml", "--group", "dev", "-", more=[*backend, "editables"])
     _compile(uv, "requirements-go.lock", "-", more=go)
 
 
