@@ -145,7 +145,7 @@ class Cancelled(Frozen):
     version: int
 
 
-class _Lost(Exception):  # noqa: N818 - rolls the allocation back
+class _Lost(Exception):
     """The held units are not what the order expects."""
 
 

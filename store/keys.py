@@ -38,7 +38,7 @@ class KeyRecord:
     remaining_s: float | None
 
 
-async def put_key(  # noqa: PLR0913, PLR0917 - one argument per column; a model would repeat the table
+async def put_key(
     connection: AsyncConnection,
     key_id: str,
     digest: bytes,

@@ -23,7 +23,7 @@ from store.engine import transaction
 T = TypeVar("T")
 
 
-class OrderMissing(Exception):  # noqa: N818 - a fault: activities retry it
+class OrderMissing(Exception):
     """The order has no row. Its acceptance has not been recorded."""
 
 
@@ -134,7 +134,8 @@ SELECT :order_id, e.sequence, e.event_id, e.type, :now, e.actor, e.cause, e.comm
 
 _SETTLE_COMMAND = text("""
 INSERT INTO commands (order_id, command_id, kind, payload, payload_hash, actor, origin, state, outcome, settled_at)
-VALUES (:order_id, :command_id, :kind, CAST(CAST(:payload AS text) AS jsonb), sha256(convert_to(CAST(:payload AS text), 'UTF8')),
+VALUES (:order_id, :command_id, :kind, CAST(CAST(:payload AS text) AS jsonb),
+        sha256(convert_to(CAST(:payload AS text), 'UTF8')),
         CAST(:actor AS jsonb), :origin, :state,
         CAST(:outcome AS jsonb) || jsonb_build_object('order_version', CAST(:version AS int)), now())
 ON CONFLICT (order_id, command_id) DO UPDATE

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 
-class StockRaced(Exception):  # noqa: N818 - not an error: the caller plans again
+class StockRaced(Exception):
     """Somebody else took units between the plan and the reservation."""
 
 

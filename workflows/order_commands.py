@@ -123,7 +123,7 @@ class OrderCommands(OrderBase):
         """A command that came as a signal. What cannot be understood becomes a failed command, never a loss."""
         try:
             command = workflow.payload_converter().from_payload(raw.payload, model)
-        except Exception as error:  # noqa: BLE001 - whatever the bytes did, it must be recorded
+        except Exception as error:
             text = raw.payload.data[:2000].decode("utf-8", "replace").replace("\x00", "")
             key = derived_id("cmd", self.s.order.order_id, kind, text)
             await self._settle_command(key, kind, text, "failed", type(error).__name__, OPERATOR)

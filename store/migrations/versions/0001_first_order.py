@@ -436,19 +436,6 @@ CREATE TABLE decisions (
   created_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX decisions_order ON decisions (order_id);
-CREATE TABLE outbox (
-  business_key text PRIMARY KEY,
-  order_id text NOT NULL,
-  kind text NOT NULL,
-  data jsonb NOT NULL DEFAULT '{}',
-  state text NOT NULL DEFAULT 'claimed' CHECK (state IN ('claimed','calling','unknown','ok','refused')),
-  attempt_token text,
-  attempt_no int NOT NULL DEFAULT 0,
-  first_call_at timestamptz,
-  provider_ref text,
-  refusal text,
-  created_at timestamptz NOT NULL DEFAULT now()
-);
 CREATE TABLE api_keys (
   key_id text PRIMARY KEY,
   digest bytea NOT NULL,
