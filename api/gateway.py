@@ -125,7 +125,7 @@ async def _start_only(client: Client, place: PlaceOrder) -> Pending:
     return Pending()
 
 
-async def send_command(  # noqa: PLR0913, PLR0917 - the parts of one message
+async def send_command(
     client: Client,
     order_id: str,
     update_name: str,
@@ -189,12 +189,12 @@ async def _leave(handle: WorkflowHandle[Any, Any], name: str, argument: Frozen, 
     return Pending(note)
 
 
-async def ask(client: Client, order_id: str, query: str, argument: Any, wait_s: float) -> Any:
+async def ask(client: Client, order_id: str, query: str, wait_s: float) -> Any:
     """The order's answer to a query, as plain JSON values; Pending or Refused when there is none."""
     handle = client.get_workflow_handle(order_workflow_id(order_id))
     try:
         limit = timedelta(seconds=wait_s)
-        return await _within(wait_s, handle.query(query, argument, rpc_timeout=limit))
+        return await _within(wait_s, handle.query(query, rpc_timeout=limit))
     except WorkflowQueryFailedError as problem:
         return Refused(code="refused", detail=str(problem)[:500])
     except (TimeoutError, RPCError):

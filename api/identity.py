@@ -33,6 +33,14 @@ class Identity:
         self._cache_s = cache_s
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
 
+    def remembered(self, authorization: str | None) -> Principal | None:
+        """The caller, when the key was found good a moment ago."""
+        credential = (authorization or "").partition(" ")[2]
+        if not key_id_of(credential):
+            return None
+        known = self._known.get(digest(credential, self._pepper))
+        return known.principal if known and known.until > time.monotonic() else None
+
     async def principal_of(self, authorization: str | None) -> Principal:
         """Who sent the request.
 
@@ -53,9 +61,6 @@ class Identity:
 
     async def _by_key(self, credential: str) -> Principal:
         fingerprint = digest(credential, self._pepper)
-        known = self._known.get(fingerprint)
-        if known and known.until > time.monotonic():
-            return known.principal
         self._known.pop(fingerprint, None)
         async with self._engine.connect() as connection:
             record = await find_key(connection, key_id_of(credential) or "")

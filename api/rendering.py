@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
+from itertools import pairwise
 from typing import Any
 
 from api.actions import available_actions
@@ -161,7 +162,7 @@ def _promise(row: Row) -> dict[str, Any] | None:
         return None
     changes = [
         {"from": before["promised_by"], "to": after["promised_by"], "cause": after["cause"], "at": stamp(after["at"])}
-        for before, after in zip(promises, promises[1:], strict=False)
+        for before, after in pairwise(promises)
     ]
     return {
         "original_by": day(promises[0]["promised_by"]),

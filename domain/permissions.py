@@ -45,13 +45,16 @@ class Personal(StrEnum):
     NONE = "none"
 
 
-class Operation(Frozen):
+_NOBODY: Mapping[Role, Rule] = MappingProxyType({})
+
+
+class Operation(NamedTuple):
     """One operation of the API. `public` needs no credentials, and then nobody is listed."""
 
     id: str
     summary: str
     tag: str
-    allow: Mapping[Role, Rule] = MappingProxyType({})
+    allow: Mapping[Role, Rule] = _NOBODY
     public: bool = False
     command: str | None = None  # the update of the workflow behind it
 

@@ -6,6 +6,7 @@ An object that may not be seen and one that does not exist both give None: nobod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal
 
 from sqlalchemy import text
@@ -297,6 +298,12 @@ _REVISION = text("SELECT version_num FROM alembic_version")
 async def database_revision(connection: AsyncConnection) -> str:
     """Which version of the tables this database has."""
     return str((await connection.execute(_REVISION)).scalar_one())
+
+
+def expected_revision() -> str:
+    """Which version of the tables this program was made for: the newest migration that it carries."""
+    versions = Path(__file__).parent / "migrations" / "versions"
+    return max(path.stem.partition("_")[0] for path in versions.glob("[0-9]*.py"))
 
 
 async def _one(connection: AsyncConnection, statement: Any, bound: Row) -> Row | None:

@@ -1,0 +1,235 @@
+"""Routes of cancellations and of replaced payments. Owner: service."""
+
+import time
+from typing import Annotated, Any
+
+from fastapi import Path
+from fastapi.responses import JSONResponse, Response
+
+from api import examples
+from api.answers import Cancellation, CancellationList, CancellationPlanOut, TenderAdded
+from api.commanding import ORDER_CLOSED, Message, Outcome, command
+from api.front import Call, CurrentCall
+from api.gateway import Pending, Refused, ask
+from api.orders import PRIVATE, OrderId, etag
+from api.problems import Problem, not_found
+from api.rendering import ALTERNATIVES, cancellation_id, render_cancel_outcome, render_cancellation
+from api.routing import COMMAND_PROBLEMS, KEY_HEADER, WAIT_HEADER, Routes
+from api.schemas import AddTender, RequestCancellation
+from domain.ids import new_id
+from domain.lifecycle import PaymentState
+from domain.orders import CancelReason
+from domain.permissions import actor_of
+from store.commands import list_commands
+from store.reads import OrderHead, OrderRef, read_order
+from workflows.messages import CancelOrder, PaymentEvent
+
+routes = Routes()
+
+_PREVIEW_S = 3.0
+
+
+def command_headers(location: str, outcome: Outcome, preference: dict[str, str]) -> dict[str, str]:
+    """Headers of an answer to a command."""
+    headers = {"Location": location, **PRIVATE, **preference}
+    if outcome.done:
+        version = outcome.outcome.get("order_version")
+        if version is not None:
+            headers["ETag"] = etag(version)
+    else:
+        headers["Retry-After"] = "1"
+        headers.setdefault("Preference-Applied", "respond-async")
+    if outcome.replayed:
+        headers["Idempotency-Replayed"] = "true"
+    return headers
+
+
+def fresh_command_id() -> str:
+    """The id of a command that has no name of its own."""
+    return new_id("cmd", time.time_ns() // 1_000_000)
+
+
+@routes.add(
+    "POST",
+    "/v1/orders/{order_id}/cancellations",
+    "requestCancellation",
+    answers={
+        200: (CancellationPlanOut, "`dry_run`: what cancelling would do now. Nothing was changed."),
+        201: (Cancellation, "The outcome of the cancellation."),
+        202: (Cancellation, "Stored; a node's answer, or the order's, follows. Look at `Location`."),
+    },
+    problems=(*COMMAND_PROBLEMS, "engine-unavailable"),
+    body=(RequestCancellation, examples.CANCELLATION),
+    headers={**KEY_HEADER, **WAIT_HEADER},
+)
+async def request(call: CurrentCall, order_id: OrderId) -> Response:
+    """Cancels everything that has not left. What is at a node needs the node's answer: silence is no consent."""
+    body, request_fingerprint = await call.body(RequestCancellation, call.front.limits.command_bytes)
+    head = await call.head(order_id)
+    if body.dry_run:
+        return JSONResponse(await _plan(call, head), 200, PRIVATE)
+    wait = call.wait()
+    command_id = fresh_command_id()
+    content = CancelOrder(
+        command_id=command_id,
+        reason=CancelReason(body.reason),
+        actor=actor_of(call.principal, call.operation_id),
+    )
+    message = Message("cancel", "cancel", command_id, content)
+    outcome = await command(call, head, message, call.asked(request_fingerprint), wait)
+    noun = render_cancellation(outcome.command, outcome.note)
+    if outcome.done:
+        noun = {**noun, **render_cancel_outcome(outcome.outcome)}
+    location = f"/v1/orders/{head.order_id}/cancellations/{noun['id']}"
+    return JSONResponse(noun, 201 if outcome.done else 202, command_headers(location, outcome, wait.headers))
+
+
+async def _plan(call: Call, head: OrderHead) -> dict[str, Any]:
+    """What the order's own rules say about cancelling it now."""
+    if head.terminal:
+        said: Any = Refused(ORDER_CLOSED, f"The order is {head.status}.")
+    else:
+        said = await ask(call.front.client, head.order_id, "preview_cancel", _PREVIEW_S)
+    if isinstance(said, Pending):
+        text = "The order did not answer the preview. Commands are accepted all the same."
+        raise Problem("engine-unavailable", text, retry_after_s=2)
+    base: dict[str, Any] = {"dry_run": True, "order_version": head.version}
+    if isinstance(said, Refused):
+        alternative = said.alternative or ALTERNATIVES.get(said.code)
+        told = {"reason": said.code, "detail": said.detail, "alternative": alternative}
+        return {**base, "allowed": False, "refusal": told}
+    ref = OrderRef("id", head.order_id)
+    row = await call.front.read(lambda c: read_order(c, call.principal, call.operation_id, ref))
+    return {**base, "allowed": True, **_planned(said, row or {})}
+
+
+def _planned(plan: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    """The plan in the words of the API."""
+    lines = [
+        {"line": number, "quantity": quantity, "outcome": "immediate"}
+        for number, quantity in [*plan["open_units"], *plan["held_units"]]
+    ]
+    for part in row.get("fulfillment_orders", ()):
+        outcome = "immediate" if part["id"] in plan["at_once"] else "needs_node"
+        if part["id"] in [*plan["at_once"], *plan["asked"]]:
+            lines += [{**line, "outcome": outcome, "node": part["node"]} for line in part["lines"]]
+    owed = row.get("owed_minor", 0)
+    money = {
+        "total_before_minor": owed,
+        "total_after_minor": owed - plan["value_at_once_minor"] - plan["value_asked_minor"],
+        "needs_node_minor": plan["value_asked_minor"],
+    }
+    return {"lines": sorted(lines, key=lambda line: line["line"]), "money": money}
+
+
+@routes.add(
+    "GET",
+    "/v1/orders/{order_id}/cancellations",
+    "listCancellations",
+    answers={200: (CancellationList, "All of them, oldest first.")},
+    problems=("not-found", "validation"),
+)
+async def list_(call: CurrentCall, order_id: OrderId) -> Response:
+    """Every cancellation that was asked for, with what became of it."""
+    head = await call.head(order_id)
+    found = await call.front.read(lambda c: list_commands(c, head.order_id, "cancel"))
+    return JSONResponse({"data": [render_cancellation(one) for one in found]}, 200, PRIVATE)
+
+
+@routes.add(
+    "GET",
+    "/v1/orders/{order_id}/cancellations/{cancellation_id}",
+    "getCancellation",
+    answers={200: (Cancellation, "The cancellation; `requested` until there is an outcome.")},
+    problems=("not-found", "validation"),
+)
+async def get(
+    call: CurrentCall,
+    order_id: OrderId,
+    cancellation: Annotated[str, Path(alias="cancellation_id", max_length=64)],
+) -> Response:
+    """One cancellation and what became of it."""
+    head = await call.head(order_id)
+    for one in await call.front.read(lambda c: list_commands(c, head.order_id, "cancel")):
+        if cancellation_id(one.command_id) == cancellation:
+            return JSONResponse(render_cancellation(one), 200, PRIVATE)
+    raise not_found("cancellation")
+
+
+@routes.add(
+    "POST",
+    "/v1/orders/{order_id}/tenders",
+    "addTender",
+    answers={
+        201: (TenderAdded, "The new reference was authorized."),
+        202: (TenderAdded, "Stored; the provider's answer follows."),
+    },
+    problems=(*COMMAND_PROBLEMS, "idempotency-key-missing", "payment-declined"),
+    body=(AddTender, examples.TENDER),
+    headers={**KEY_HEADER, **WAIT_HEADER},
+)
+async def add_tender(call: CurrentCall, order_id: OrderId) -> Response:
+    """Gives a declined tender a new reference, which is tried at once. Needs an Idempotency-Key."""
+    body, request_fingerprint = await call.body(AddTender, call.front.limits.command_bytes)
+    asked = call.asked(request_fingerprint)
+    if asked.key is None:
+        raise Problem("idempotency-key-missing", "Adding a tender needs the header Idempotency-Key.")
+    head = await call.head(order_id)
+    tender_id = await _tender_to_replace(call, head, body)
+    wait = call.wait()
+    command_id = fresh_command_id()
+    content = PaymentEvent(
+        command_id=command_id,
+        tender_id=tender_id,
+        fact="method_updated",
+        reference=body.reference,
+        actor=actor_of(call.principal, call.operation_id),
+    )
+    message = Message("payment_event", "add_tender", command_id, content)
+    outcome = await command(call, head, message, asked, wait)
+    return _tender_answer(head, outcome, wait.headers)
+
+
+async def _tender_to_replace(call: Call, head: OrderHead, body: AddTender) -> str:
+    ref = OrderRef("id", head.order_id)
+    row = await call.front.read(lambda c: read_order(c, call.principal, call.operation_id, ref))
+    tenders = row["tenders"] if row else []
+    declined = [tender["id"] for tender in tenders if tender["state"] == PaymentState.FAILED]
+    if body.tender_id is not None and body.tender_id not in [tender["id"] for tender in tenders]:
+        raise not_found("tender")
+    found = body.tender_id or next(iter([*declined, *(tender["id"] for tender in tenders)]), None)
+    if found is None:
+        text = "The order has no payment that could be replaced."
+        raise Problem(
+            "action-not-available",
+            text,
+            order_id=head.order_id,
+            action="add_tender",
+            reason="no_tender",
+            alternative=None,
+            state=head.status,
+            lines=[],
+        )
+    return str(found)
+
+
+def _tender_answer(head: OrderHead, outcome: Outcome, preference: dict[str, str]) -> Response:
+    tender_id = outcome.command.payload["tender_id"]
+    told = outcome.outcome
+    headers = command_headers(f"/v1/orders/{head.order_id}", outcome, preference)
+    if outcome.done and told["state"] == PaymentState.FAILED:
+        kept = {name: value for name, value in headers.items() if name != "Location"}
+        raise Problem(
+            "payment-declined",
+            "The provider declined the new reference; the order is unchanged.",
+            headers=kept,
+            order_id=head.order_id,
+            decline_code=told.get("decline_code"),
+            tender_id=tender_id,
+        )
+    noun = {"id": tender_id, "order_id": head.order_id, "state": told.get("state", "requested")}
+    if outcome.done:
+        noun["order_version"] = told["order_version"]
+    elif outcome.note:
+        noun["note"] = outcome.note
+    return JSONResponse(noun, 201 if outcome.done else 202, headers)

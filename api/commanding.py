@@ -1,0 +1,254 @@
+"""Sending a command to an order: the row first, then the message; one outcome for ever."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from api.front import Call, Wait
+from api.gateway import Answered, Closed, Pending, Refused, send_command
+from api.problems import Problem, not_found
+from api.rendering import ALTERNATIVES
+from domain.orders import Frozen
+from domain.permissions import actor_of
+from store.commands import (
+    MAX_IN_FLIGHT,
+    NewCommand,
+    Opened,
+    StoredCommand,
+    find_command,
+    open_command,
+    record_late_scan,
+    settle_command,
+)
+from store.intake import Asked, mark_answered
+from store.reads import OrderHead, OrderRef, read_head
+from workflows.messages import CancelOrder, CarrierEvent, NodeReport, PaymentEvent, ScanOutcome
+
+_MARGIN_S = 1.0
+ORDER_CLOSED = "order_closed"
+MESSAGES: dict[str, type[Frozen]] = {
+    "cancel": CancelOrder,
+    "node_report": NodeReport,
+    "carrier_event": CarrierEvent,
+    "payment_event": PaymentEvent,
+}
+
+
+@dataclass(frozen=True)
+class Message:
+    """A command about to be sent. `action` is its name in answers."""
+
+    kind: str
+    action: str
+    command_id: str
+    content: Frozen
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a command.
+
+    Attributes:
+        command: the row; its `outcome` is what the order answered.
+        done: whether the order applied it; False: it has not spoken yet.
+        replayed: the same Idempotency-Key was answered before.
+        repeated: the same thing was reported before, under its own id.
+        note: why there is no outcome yet.
+    """
+
+    command: StoredCommand
+    outcome: dict[str, Any]
+    done: bool
+    replayed: bool = False
+    repeated: bool = False
+    note: str | None = None
+
+
+async def command(call: Call, head: OrderHead, message: Message, asked: Asked, wait: Wait) -> Outcome:
+    """Store the command, send it, and say what became of it.
+
+    Raises:
+        Problem: refused by the order's rules, or not storable.
+    """
+    opened = await call.front.write(lambda c: _opened(c, call, head, message, asked, wait))
+    if opened.mismatch or opened.command is None:
+        raise Problem("idempotency-mismatch", "This Idempotency-Key was used with another request.")
+    stored = opened.command
+    if not opened.fresh and not opened.by_key and _differs(stored, message):
+        raise Problem("idempotency-mismatch", "This id was used before for something else.")
+    if stored.outcome is not None:
+        return _settled(head, message, stored, opened)
+    if opened.answering:
+        raise Problem("idempotency-in-progress", "The first request is still being answered.", retry_after_s=1)
+    if head.terminal:
+        return await _order_closed(call, head, message, stored, opened)
+    return await _sent(call, head, message, stored, opened, asked, wait)
+
+
+async def _opened(
+    connection: AsyncConnection, call: Call, head: OrderHead, message: Message, asked: Asked, wait: Wait
+) -> Opened:
+    new = NewCommand(
+        order_id=head.order_id,
+        command_id=message.command_id,
+        kind=message.kind,
+        payload_json=message.content.model_dump_json(),
+        actor=actor_of(call.principal, call.operation_id),
+    )
+    opened = await open_command(connection, asked, new, wait.total_s + _MARGIN_S)
+    if opened.fresh and opened.in_flight > MAX_IN_FLIGHT:
+        raise Problem("too-many-commands", "10 commands of this order wait for their outcome.", retry_after_s=1)
+    return opened
+
+
+def _differs(stored: StoredCommand, message: Message) -> bool:
+    """Whether a report that came before, under the same id, said something else."""
+    sent = message.content.model_dump(mode="json")
+    names = ("fulfillment_id", "shipment_id", "kind", "type")
+    return any(stored.payload.get(name) != sent.get(name) for name in names)
+
+
+def _settled(head: OrderHead, message: Message, stored: StoredCommand, opened: Opened) -> Outcome:
+    """The outcome that is stored already."""
+    told = stored.outcome or {}
+    if stored.state != "applied":
+        problem = refusal(head, message.action, _refused(told))
+        if opened.by_key:
+            problem.headers["Idempotency-Replayed"] = "true"
+        raise problem
+    repeated = not opened.by_key and not opened.fresh
+    return Outcome(stored, told, done=True, replayed=opened.by_key, repeated=repeated)
+
+
+async def _sent(
+    call: Call,
+    head: OrderHead,
+    message: Message,
+    stored: StoredCommand,
+    opened: Opened,
+    asked: Asked,
+    wait: Wait,
+) -> Outcome:
+    argument = MESSAGES[stored.kind].model_validate(stored.payload)
+    result = await send_command(
+        call.front.client,
+        head.order_id,
+        stored.kind,
+        argument,
+        stored.command_id,
+        wait.total_s,
+        wait.acceptance_s,
+    )
+    match result:
+        case Answered(outcome):
+            told = outcome.model_dump(mode="json")
+            return Outcome(stored, told, done=True, replayed=opened.by_key)
+        case Refused():
+            return await _refuse(call, head, message, stored, opened, result)
+        case Closed():
+            return await _nobody_there(call, head, message, stored, opened)
+        case Pending(note):
+            if asked.key is not None:
+                await call.front.write(lambda c: mark_answered(c, asked))
+            return Outcome(stored, {}, done=False, replayed=opened.by_key, note=note)
+
+
+async def _refuse(
+    call: Call, head: OrderHead, message: Message, stored: StoredCommand, opened: Opened, said: Refused
+) -> Outcome:
+    """Store a refusal; a settled outcome that came another way stands."""
+    content = {
+        "code": said.code,
+        "detail": said.detail,
+        "alternative": said.alternative,
+        "state": said.state,
+        "lines": list(said.lines),
+    }
+    settled = await _settle(call, stored, "refused", content)
+    return _settled(head, message, settled, opened)
+
+
+async def _nobody_there(
+    call: Call, head: OrderHead, message: Message, stored: StoredCommand, opened: Opened
+) -> Outcome:
+    """No open workflow: the order has ended meanwhile, or has not been started yet."""
+    found = await call.front.read(lambda c: find_command(c, stored.order_id, stored.command_id))
+    if found is not None and found.outcome is not None:
+        return _settled(head, message, found, opened)
+    ref = OrderRef("id", head.order_id)
+    now = await call.front.read(lambda c: read_head(c, call.principal, call.operation_id, ref))
+    if now is not None and now.terminal:
+        return await _order_closed(call, now, message, stored, opened)
+    return Outcome(stored, {}, done=False, note="The order is not under way yet; this follows when it is.")
+
+
+async def _order_closed(
+    call: Call, head: OrderHead, message: Message, stored: StoredCommand, opened: Opened
+) -> Outcome:
+    """The order is over: a fact is kept, a wish is refused."""
+    if message.kind == "carrier_event":
+        return await _late_scan(call, head, stored, opened)
+    said = Refused(
+        code=ORDER_CLOSED,
+        detail=f"The order is {head.status}.",
+        alternative="return" if head.status == "completed" and message.kind == "cancel" else None,
+        state=head.status,
+    )
+    return await _refuse(call, head, message, stored, opened, said)
+
+
+async def _late_scan(call: Call, head: OrderHead, stored: StoredCommand, opened: Opened) -> Outcome:
+    told = ScanOutcome(
+        applied=False,
+        duplicate=False,
+        shipment_id=stored.payload["shipment_id"],
+        state="delivered" if head.status == "completed" else "voided",
+        order_version=head.version,
+        why="the order is closed",
+    ).model_dump(mode="json")
+    event = CarrierEvent.model_validate(stored.payload)
+
+    async def keep(connection: AsyncConnection) -> None:
+        content = {**event.model_dump(include={"shipment_id", "event_id", "occurred_at"}), "type": event.type.value}
+        await record_late_scan(connection, head.order_id, content, "the order is closed")
+
+    await call.front.write(keep)
+    settled = await _settle(call, stored, "applied", told)
+    return Outcome(settled, settled.outcome or told, done=True, replayed=opened.by_key)
+
+
+async def _settle(call: Call, stored: StoredCommand, state: str, content: dict[str, Any]) -> StoredCommand:
+    """Store an outcome and give the one that counts."""
+
+    async def settle(connection: AsyncConnection) -> StoredCommand | None:
+        await settle_command(connection, stored.order_id, stored.command_id, state, content)
+        return await find_command(connection, stored.order_id, stored.command_id)
+
+    return await call.front.write(settle) or stored
+
+
+def _refused(told: dict[str, Any]) -> Refused:
+    return Refused(
+        code=told.get("code", "refused"),
+        detail=told.get("detail", "The order refused the command."),
+        alternative=told.get("alternative"),
+        state=told.get("state"),
+        lines=tuple(told.get("lines") or ()),
+    )
+
+
+def refusal(head: OrderHead, action: str, said: Refused) -> Problem:
+    """The answer to a command that the order's rules refuse."""
+    if said.code.startswith("unknown_"):
+        return not_found(said.code.removeprefix("unknown_").replace("_", " "))
+    return Problem(
+        "action-not-available",
+        said.detail,
+        order_id=head.order_id,
+        action=action,
+        reason=said.code,
+        alternative=said.alternative or ALTERNATIVES.get(said.code),
+        state=said.state or head.status,
+        lines=list(said.lines),
+    )
