@@ -177,29 +177,34 @@ def _uncovered_units(ordered: Sequence[Site], quantities: Sequence[int]) -> list
     The others are few in practice, and each is worked out set by set.
     """
     by_mask = [0] * (1 << len(ordered))
+    partial = [0] * len(by_mask)
     columns = zip(*(site.usable for site in ordered), strict=True)
-    partial: list[int] | None = None
     for (quantity, column), times in Counter(zip(quantities, columns, strict=True)).items():
         if all(has == 0 or has >= quantity for has in column):
             by_mask[sum(1 << i for i, has in enumerate(column) if has)] += quantity * times
         else:
-            missing = _missing(quantity, column, times)
-            partial = missing if partial is None else list(map(add, partial, missing))
+            has = _stock_of_sets(quantity, column)
+            partial = [p + (quantity - h) * times if h < quantity else p for p, h in zip(partial, has, strict=True)]
     sums = by_mask
     for _ in ordered:
         # One step adds along the lowest bit and turns it into the highest; after n steps all are back.
         without = sums[0::2]
         sums = without + list(map(add, without, sums[1::2]))
     sums.reverse()  # The masks that a set misses lie within its complement.
-    return sums if partial is None else list(map(add, sums, partial))
+    return list(map(add, sums, partial))
 
 
-def _missing(quantity: int, column: Sequence[int], times: int) -> list[int]:
-    """For every set the units of one SKU that it lacks, times the number of SKUs that look the same."""
+def _stock_of_sets(quantity: int, column: Sequence[int]) -> list[int]:
+    """For every set the units of one SKU that it has, where `quantity` and more all count as enough."""
     has = [0]
     for units in column:
-        has += [sofar + units for sofar in has]
-    return [(quantity - units) * times if units < quantity else 0 for units in has]
+        if units == 0:
+            has += has
+        elif units >= quantity:
+            has += [quantity] * len(has)
+        else:
+            has += [others + units for others in has]
+    return has
 
 
 def _variable_cost(ordered: Sequence[Site], uncovered: Sequence[int], backorder_micros: int) -> list[int]:
