@@ -5,8 +5,10 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .PHONY: help up down demo test check bench lint fmt fmt-check types imports lock environment binaries
 
-PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3; do \
+ifndef PYTHON
+PYTHON := $(shell for p in python3.14 python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+endif
 BIN := .venv/bin
 ORDERS ?= 100
 PYTEST_ARGS ?=

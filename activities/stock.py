@@ -137,6 +137,7 @@ class CancelAsk(Frozen):
     asked: tuple[str, ...] = ()  # fulfillment orders whose node is asked to stop
     no_longer_owed_minor: tuple[tuple[int, int], ...] = ()  # line number, amount cancelled so far
     promise_withdrawn: bool = False
+    untried_tenders: tuple[str, ...] = ()  # nothing is left to pay, so they will not be sent to their provider
 
 
 class Cancelled(Frozen):
@@ -392,6 +393,7 @@ async def _cancel(change: OrderChange, ask: CancelAsk) -> None:
         done += await _cancel_part(change, fulfillment_id)
     await fulfillment.ask_to_stop(connection, ask.asked, change.now, change.rules.node_stop_answer_s)
     await acceptance.owe_less(connection, order_id, ask.no_longer_owed_minor)
+    await payments.drop_tenders(connection, ask.untried_tenders)
     if ask.promise_withdrawn:
         await control.set_promise_state(connection, order_id, "withdrawn")
     if done:

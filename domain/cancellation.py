@@ -84,6 +84,4 @@ def _value(state: OrderState, units: list[tuple[int, int]]) -> int:
     per_line: dict[int, int] = {}
     for line_no, quantity in units:
         per_line[line_no] = per_line.get(line_no, 0) + quantity
-    return sum(
-        state.lines[n].shares.value_to_cancel(state.lines[n].buckets.cancelled, q) for n, q in per_line.items()
-    )
+    return sum(state.lines[n].shares.value_to_cancel(state.lines[n].buckets.cancelled, q) for n, q in per_line.items())

@@ -245,9 +245,7 @@ def _payment_waits(facts: OrderFacts) -> list[Wait]:
     waits = []
     for tender in facts.tenders:
         if tender.state is PaymentState.PENDING:
-            waits.append(
-                _wait(tender, WaitingOn.PAYMENT, Team.FINANCE, "payment_pending", "the provider answers")
-            )
+            waits.append(_wait(tender, WaitingOn.PAYMENT, Team.FINANCE, "payment_pending", "the provider answers"))
         if tender.state is PaymentState.FAILED and facts.quantities.live:
             text = "the customer fixes the payment, else the order is cancelled"
             waits.append(_wait(tender, WaitingOn.CUSTOMER, Team.SERVICE, "payment_declined", text))
@@ -255,9 +253,7 @@ def _payment_waits(facts: OrderFacts) -> list[Wait]:
 
 
 def _stock_waits(facts: OrderFacts) -> list[Wait]:
-    paid = facts.tenders == () or all(
-        t.state not in (PaymentState.PENDING, PaymentState.FAILED) for t in facts.tenders
-    )
+    paid = facts.tenders == () or all(t.state not in (PaymentState.PENDING, PaymentState.FAILED) for t in facts.tenders)
     unallocated = facts.quantities.of(Bucket.OPEN, Bucket.RESERVED)
     if not paid or not unallocated:
         return []
@@ -298,9 +294,7 @@ def _fulfillment_waits(facts: OrderFacts) -> list[Wait]:
     return waits
 
 
-def _wait(
-    fact: TenderFact | FulfillmentFact, waiting_on: WaitingOn, owner: Team, cause: str, next_event: str
-) -> Wait:
+def _wait(fact: TenderFact | FulfillmentFact, waiting_on: WaitingOn, owner: Team, cause: str, next_event: str) -> Wait:
     return Wait(
         waiting_on=waiting_on,
         owner=owner,
@@ -318,8 +312,7 @@ def digest(facts: OrderFacts, status: OrderStatus) -> str:
         "owed": facts.owed_minor,
         "quantities": facts.quantities.nonzero(),
         "tenders": sorted(
-            (t.tender_id, t.state, t.authorized_minor, t.captured_minor, t.refunded_minor)
-            for t in facts.tenders
+            (t.tender_id, t.state, t.authorized_minor, t.captured_minor, t.refunded_minor) for t in facts.tenders
         ),
         "fulfillments": sorted((f.fulfillment_id, f.state, f.stage, f.captured) for f in facts.fulfillments),
     }
@@ -373,9 +366,7 @@ def after_report(kind: ReportKind, state: FulfillmentState, stage: Bucket) -> tu
     return target, bucket or stage
 
 
-def deadline_after(
-    state: FulfillmentState, stage: Bucket, rules: OrderRules, now: datetime
-) -> datetime:
+def deadline_after(state: FulfillmentState, stage: Bucket, rules: OrderRules, now: datetime) -> datetime:
     """Until when a fulfillment order may stay in this state before somebody must look."""
     seconds = {
         FulfillmentState.OPEN: rules.node_accept_s,
@@ -408,9 +399,7 @@ class Scan(Frozen):
     implies_hand_over: bool = False
 
 
-def after_scan(
-    event: CarrierEventType, current: TrackingState, last_at: datetime | None, at: datetime
-) -> Scan:
+def after_scan(event: CarrierEventType, current: TrackingState, last_at: datetime | None, at: datetime) -> Scan:
     """What a carrier event does to a parcel. The highest rank wins, the first terminal state stands.
 
     Facts are never refused: what changes nothing says why.

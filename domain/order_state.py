@@ -89,6 +89,7 @@ class Tender(BaseModel):
     state: PaymentState = PaymentState.PENDING
     seq: int = 1
     retry_asked: bool = False
+    in_call: bool = False  # an authorization is under way
     authorized_minor: int = 0
     captured_minor: int = 0
     refunded_minor: int = 0

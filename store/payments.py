@@ -1,5 +1,6 @@
 """Money: tenders, payment intents with their claims, and the ledger. Journals are posted by templates only."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -82,6 +83,9 @@ UPDATE tenders SET state = 'authorized', authorized_minor = :amount_minor, autho
 _TENDER_FAILED = text("""
 UPDATE tenders SET state = 'failed', decline_code = :code, wait_since = now(), wait_deadline = :until
  WHERE tender_id = :tender_id
+""")
+_TENDERS_DROPPED = text("""
+UPDATE tenders SET state = 'failed', decline_code = 'not_tried' WHERE tender_id = ANY(:tender_ids) AND state = 'pending'
 """)
 _TENDER_CAPTURED = text("""
 UPDATE tenders SET captured_minor = captured_minor + :amount_minor,
@@ -181,6 +185,12 @@ async def tender_authorized(
 async def tender_failed(connection: AsyncConnection, tender_id: str, code: str, until: datetime) -> None:
     """The provider declined; the customer may fix it until then."""
     await connection.execute(_TENDER_FAILED, {"tender_id": tender_id, "code": code, "until": until})
+
+
+async def drop_tenders(connection: AsyncConnection, tender_ids: Sequence[str]) -> None:
+    """These tenders were never sent to their provider and will not be."""
+    if tender_ids:
+        await connection.execute(_TENDERS_DROPPED, {"tender_ids": list(tender_ids)})
 
 
 async def tender_captured(connection: AsyncConnection, tender_id: str, amount_minor: int) -> None:

@@ -93,19 +93,14 @@ class Order(OrderCommands):
                     await self._authorize(tender)
                 else:
                     await self._wait_for_fix(tender)
-            if not self.s.quantities.live:
-                self._leave_unpaid(tender)
-
-    def _leave_unpaid(self, tender: Tender) -> None:
-        """The order was cancelled before this tender was tried: nothing is pending with it any more."""
-        if tender.state is PaymentState.PENDING:
-            tender.state = PaymentState.FAILED
 
     async def _authorize(self, tender: Tender) -> None:
         ask = self._money(tender, tender.seq, tender.amount_minor)
         ask = ask.model_copy(update={"reference": tender.reference, "grant": self._grants.pop("authorize", None)})
         amount = self._amount(tender.amount_minor)
+        tender.in_call = True
         outcome = await self._provider(PaymentActivities.authorize, ask, f"Authorize {amount}", "payment_unknown")
+        tender.in_call = False
         now = workflow.now()
         tender.since, self.s.changed_at = now, now
         if isinstance(outcome, MoneyMoved):

@@ -232,6 +232,7 @@ class OrderCommands(OrderBase):
             asked=plan.asked,
             no_longer_owed_minor=self._no_longer_owed(),
             promise_withdrawn=self._withdraw_promise(),
+            untried_tenders=self._drop_untried_tenders(),
         )
         recorded = await self._database(StockActivities.cancel, done, f"Cancel: {command.reason}")
         for fulfillment_id in plan.at_once:
@@ -346,6 +347,15 @@ class OrderCommands(OrderBase):
             command=CommandRef(command_id=command.command_id, kind="cancel", payload_json="{}", outcome_json="{}"),
         )
         await self._database(ShipmentActivities.stop_declined, ask, f"{part.node_id} could not stop")
+
+    def _drop_untried_tenders(self) -> tuple[str, ...]:
+        """With nothing left to pay, tenders that were never sent to their provider are not tried any more."""
+        if self.s.quantities.live:
+            return ()
+        untried = [t for t in self.s.tenders if t.state is PaymentState.PENDING and not t.in_call]
+        for tender in untried:
+            tender.state = PaymentState.FAILED
+        return tuple(t.tender_id for t in untried)
 
     def _no_longer_owed(self) -> tuple[tuple[int, int], ...]:
         return tuple((n, line.cancelled_minor) for n, line in self.s.lines.items() if line.buckets.cancelled)
@@ -625,7 +635,9 @@ class OrderCommands(OrderBase):
         if applied and command.reference:
             tender.reference, tender.retry_asked = command.reference, True
             seq = tender.seq
-            await workflow.wait_condition(lambda: tender.seq > seq and tender.state is not PaymentState.PENDING)
+            await workflow.wait_condition(
+                lambda: (tender.seq > seq and tender.state is not PaymentState.PENDING) or not self.s.quantities.live
+            )
         outcome = PaymentEventOutcome(
             applied=applied,
             tender_id=tender.tender_id,
