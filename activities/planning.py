@@ -11,7 +11,7 @@ from domain.geography import Point, distance_mi
 from domain.ids import NodeId
 from domain.orders import PlaceOrder, Split
 from domain.promise import CarrierCalendar, NodeCalendar, NoWorkingDay, Promise, PromiseAsk, latest, plan_promise
-from domain.sourcing import Demand, NodeOffer, SourcingAsk, SourcingPlan, SourcingRules, plan_sourcing
+from domain.sourcing import Demand, NodeOffer, SourcingAsk, SourcingPlan, SourcingRules, canonical, plan_sourcing
 from store import stock
 
 Rules = dict[str, tuple[str, dict[str, Any]]]
@@ -78,7 +78,7 @@ def _plan(plan: SourcingPlan, ask: SourcingAsk, promises: dict[str, Promise], ru
         steps_json=json.dumps([step.model_dump(mode="json") for step in promise.steps]),
         ruleset=ask.rules.version,
         promise_ruleset=rules["promise"][0],
-        record={**explanation, "input": ask.model_dump(mode="json"), "cost_micros": plan.cost_micros},
+        record={**explanation, "input": canonical(ask).model_dump(mode="json"), "cost_micros": plan.cost_micros},
     )
 
 
