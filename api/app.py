@@ -22,7 +22,7 @@ from settings import Environment, Settings, load_settings, load_temporal
 from store.engine import make_engine
 
 # A dead engine must be noticed while the caller waits: no long series of tries behind our back.
-_RETRY = RetryConfig(
+RETRY = RetryConfig(
     initial_interval_millis=100, max_interval_millis=400, multiplier=2.0, max_elapsed_time_millis=800, max_retries=3
 )
 GRACE_S = 20
@@ -73,7 +73,7 @@ async def _front(settings: Settings, limits: Limits, engine: AsyncEngine, client
 async def connect_lazily(settings: Settings) -> Client:
     """A client that connects with its first call: an engine that is down does not keep the API from starting."""
     return await Client.connect(
-        **load_temporal(settings), data_converter=pydantic_data_converter, lazy=True, retry_config=_RETRY
+        **load_temporal(settings), data_converter=pydantic_data_converter, lazy=True, retry_config=RETRY
     )
 
 

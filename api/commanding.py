@@ -143,6 +143,8 @@ async def _sent(
     match result:
         case Answered(outcome):
             told = outcome.model_dump(mode="json")
+            if asked.key is not None or stored.kind == "cancel":
+                return await _recorded(call, stored, told, replayed=opened.by_key)
             return Outcome(stored, told, done=True, replayed=opened.by_key)
         case Refused():
             return await _refuse(call, head, message, stored, opened, result)
@@ -152,6 +154,14 @@ async def _sent(
             if asked.key is not None:
                 await call.front.write(lambda c: mark_answered(c, asked))
             return Outcome(stored, {}, done=False, replayed=opened.by_key, note=note)
+
+
+async def _recorded(call: Call, stored: StoredCommand, told: dict[str, Any], *, replayed: bool) -> Outcome:
+    """The outcome as the row has it: a later repeat reads it there, and must meet the same answer."""
+    found = await call.front.read(lambda c: find_command(c, stored.order_id, stored.command_id))
+    if found is None or found.outcome is None:
+        return Outcome(stored, told, done=True, replayed=replayed)
+    return Outcome(found, found.outcome, done=True, replayed=replayed)
 
 
 async def _refuse(
