@@ -1,0 +1,162 @@
+"""The simulated warehouse and carrier: a program that speaks only the HTTP API, with the warehouse's key.
+
+It keeps no state. Each round reads the work of all nodes and does the next step of every fulfillment order,
+so it can be stopped and started at any moment without losing an order. Reports and events carry ids derived
+from what they are about: a repeat changes nothing.
+"""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from cli.client import AccordClient, ApiProblem, Unreachable, WorkView
+
+_LIVE = ("submitted", "accepted", "in_progress", "cancellation_requested", "shipped")
+_IDLE_S = 0.2
+_LONGEST_IDLE_S = 2.0
+_GONE = frozenset({404, 409})  # the order has changed meanwhile: the next round sees what it is now
+
+
+@dataclass(frozen=True)
+class Habits:
+    """How the floor works.
+
+    Attributes:
+        seed: decides everything that is random; the same seed does the same.
+        disorder: share of parcels whose carrier events come repeated and in the wrong order.
+        chatty: share of fulfillment orders that report each step, and not only the two that are needed.
+        concurrency: steps under way at once.
+    """
+
+    seed: int = 0
+    disorder: float = 0.0
+    chatty: float = 0.0
+    concurrency: int = 8
+
+
+@dataclass
+class FloorCounts:
+    """What the floor did."""
+
+    packed: int = 0
+    handed_over: int = 0
+    delivered: int = 0
+    stops_agreed: int = 0
+    events: int = 0
+    events_without_effect: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+
+
+class Floor:
+    """Works off the fulfillment orders that `wanted` names, or all of them."""
+
+    def __init__(self, client: AccordClient, habits: Habits = Habits(), wanted: Collection[str] | None = None) -> None:
+        self._client = client
+        self._habits = habits
+        self._wanted = wanted
+        self._gate = asyncio.Semaphore(habits.concurrency)
+        self._under_way: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.counts = FloorCounts()
+
+    async def run(self, finished: Callable[[], bool]) -> None:
+        """Work until `finished` says so; then what is under way is completed."""
+        idle_s = _IDLE_S
+        try:
+            while not finished():
+                busy = await self.round()
+                idle_s = _IDLE_S if busy else min(idle_s * 1.5, _LONGEST_IDLE_S)
+                await asyncio.sleep(idle_s)
+                self._raise_defects()
+        finally:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._raise_defects()
+
+    async def round(self) -> int:
+        """Look at the work list once and start the next steps. Returns how many were started."""
+        started = 0
+        for work in await self._client.work(_LIVE):
+            step = self._next_step(work)
+            if step is None or work.id in self._under_way:
+                continue
+            if self._wanted is not None and work.order_id not in self._wanted:
+                continue
+            self._under_way.add(work.id)
+            self._tasks.add(asyncio.create_task(self._guarded(work, step)))
+            started += 1
+        return started
+
+    def _raise_defects(self) -> None:
+        """Let an unexpected failure of a step end the floor rather than pass unseen."""
+        done = {task for task in self._tasks if task.done()}
+        self._tasks -= done
+        for task in done:
+            task.result()
+
+    def _next_step(self, work: WorkView) -> Callable[[WorkView], Awaitable[None]] | None:
+        """What can be done now; None while somebody else has to act first."""
+        if work.state == "cancellation_requested":
+            return self._agree_to_stop
+        if work.state in ("submitted", "accepted") or (work.state == "in_progress" and work.stage != "packed"):
+            return self._pack
+        if work.state == "in_progress" and work.tracking_number:
+            return self._hand_over
+        return self._deliver if work.state == "shipped" else None
+
+    async def _guarded(self, work: WorkView, step: Callable[[WorkView], Awaitable[None]]) -> None:
+        try:
+            async with self._gate:
+                await step(work)
+        except ApiProblem as problem:
+            if problem.status not in _GONE:
+                raise
+            self.counts.refused[problem.reason] += 1
+        except Unreachable:
+            self.counts.refused["unreachable"] += 1  # the next round tries again
+        finally:
+            self._under_way.discard(work.id)
+
+    async def _agree_to_stop(self, work: WorkView) -> None:
+        await self._client.report(work.id, "cancel_agreed", f"{work.id}-stop")
+        self.counts.stops_agreed += 1
+
+    async def _pack(self, work: WorkView) -> None:
+        steps = ["packed"]
+        if self._draw(work, "chatty") < self._habits.chatty:
+            steps = {"submitted": ["accepted", "picked", "packed"], "accepted": ["picked", "packed"]}.get(
+                work.state, steps
+            )
+        for kind in steps:
+            await self._client.report(work.id, kind, f"{work.id}-{kind}")
+        self.counts.packed += 1
+
+    async def _hand_over(self, work: WorkView) -> None:
+        await self._client.report(work.id, "handed_over", f"{work.id}-handed_over")
+        self.counts.handed_over += 1
+        await self._deliver(work)
+
+    async def _deliver(self, work: WorkView) -> None:
+        for kind, number, at in self._carrier_story(work):
+            scan = await self._client.shipment_event(work.shipment_id, kind, f"{work.shipment_id}-{number}", at)
+            self.counts.events += 1
+            self.counts.events_without_effect += not scan.applied
+        self.counts.delivered += 1
+
+    def _carrier_story(self, work: WorkView) -> list[tuple[str, int, datetime]]:
+        """The carrier's events as they arrive: kind, number and when the carrier saw it."""
+        now = datetime.now(UTC)
+        if self._draw(work, "disorder") >= self._habits.disorder:
+            return [("delivered", 9, now)]
+        seen = [("in_transit", 1), ("out_for_delivery", 2), ("delivered", 9)]
+        story = [(kind, number, now - timedelta(minutes=10 - number)) for kind, number in seen]
+        dice = random.Random(f"{self._habits.seed}/{work.shipment_id}/story")  # noqa: S311 - a seeded story
+        story += dice.sample(story, dice.randint(1, len(story)))
+        dice.shuffle(story)
+        return story
+
+    def _draw(self, work: WorkView, about: str) -> float:
+        """A number from 0 to 1 that depends on the seed and the fulfillment order only."""
+        return random.Random(f"{self._habits.seed}/{work.id}/{about}").random()  # noqa: S311 - a seeded story
