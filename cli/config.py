@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from pydantic import SecretStr
@@ -14,11 +14,17 @@ from settings import PREFIX, SECRETS_FILE, Settings, load_settings, load_tempora
 config = typer.Typer(help="Settings.", no_args_is_help=True)
 
 
-@config.command(help="Every setting, its value, and where it came from. Secrets are masked.")
-def show(as_json: AsJson = False) -> None:
+@config.command(help="Every setting, its value, and where it came from.")
+def show(
+    redact: Annotated[bool, typer.Option(help="Mask secrets.")] = True,
+    as_json: AsJson = False,
+) -> None:
     """Print the settings that a process started here and now would get."""
     settings = load_settings()
-    rows = {name: (_masked(getattr(settings, name)), _origin(settings, name)) for name in Settings.model_fields}
+    rows = {
+        name: (_shown(getattr(settings, name), redact=redact), _origin(settings, name))
+        for name in Settings.model_fields
+    }
     address = str(load_temporal(settings)["target_host"])
     say = speaker(as_json)
     for name, (value, origin) in rows.items():
@@ -36,9 +42,9 @@ def unknown_variables() -> tuple[str, ...]:
     return tuple(sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known))
 
 
-def _masked(value: Any) -> Any:
+def _shown(value: Any, *, redact: bool) -> Any:
     if isinstance(value, SecretStr):
-        return "**********"
+        return "**********" if redact else value.get_secret_value()
     return value if value is None or isinstance(value, (bool, int, float)) else str(value)
 
 
