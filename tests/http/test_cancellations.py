@@ -1,0 +1,153 @@
+"""Cancelling over HTTP: tried first, done, refused with an alternative, repeated, looked up."""
+
+from tests.support.front_desk import FrontDesk
+
+ASK = {"reason": "changed_mind"}
+WAIT = {"prefer": "wait=15"}
+
+
+async def test_a_dry_run_says_what_would_happen_and_changes_nothing(desk: FrontDesk) -> None:
+    """200 with the plan; no command row, no event."""
+    order = await desk.place(("LAMP", 2))
+    await desk.at_node(order["id"])
+    storefront = await desk.known("storefront")
+    before = (await storefront.get(f"/v1/orders/{order['id']}")).json()["version"]
+    plan = await storefront.post(f"/v1/orders/{order['id']}/cancellations", {**ASK, "dry_run": True})
+    assert plan.status_code == 200
+    assert plan.json()["allowed"] is True
+    assert plan.json()["lines"] == [{"line": 1, "quantity": 2, "outcome": "needs_node", "node": "EAST"}]
+    assert plan.json()["money"] == {"total_before_minor": 2500, "total_after_minor": 0, "needs_node_minor": 2500}
+    assert (await storefront.get(f"/v1/orders/{order['id']}")).json()["version"] == before
+    assert await desk.shop.sql("SELECT 1 FROM commands WHERE order_id = :o", o=order["id"]) == []
+
+
+async def test_a_cancellation_has_an_outcome_that_can_be_looked_up(desk: FrontDesk) -> None:
+    """201 with lines, stock and money; list and single noun say the same."""
+    order = await desk.place(("LAMP", 2))
+    storefront = await desk.known("storefront")
+    path = f"/v1/orders/{order['id']}/cancellations"
+    answer = await storefront.post(path, ASK, WAIT)
+    assert answer.status_code == 201, answer.text
+    noun = answer.json()
+    assert noun["state"] == "confirmed"
+    assert noun["lines"] == [{"line": 1, "requested": 2, "cancelled": 2, "waiting": 0, "declined": 0}]
+    assert noun["money"]["total_after_minor"] == 0
+    assert answer.headers["location"] == f"{path}/{noun['id']}"
+    assert (await storefront.get(answer.headers["location"])).json() == noun
+    assert (await storefront.get(path)).json() == {"data": [noun]}
+    assert (await storefront.get(f"{path}/can_00000000000000000000000000")).status_code == 404
+
+
+async def test_the_same_key_meets_the_same_cancellation(desk: FrontDesk) -> None:
+    """Same status, same body, marked as replayed; another body with that key is refused."""
+    order = await desk.place(("LAMP", 1))
+    storefront = await desk.known("storefront")
+    path = f"/v1/orders/{order['id']}/cancellations"
+    key = {"idempotency-key": f"cancel-{order['id']}", **WAIT}
+    first = await storefront.post(path, ASK, key)
+    second = await storefront.post(path, ASK, key)
+    other = await storefront.post(path, {"reason": "fraud"}, key)
+    assert (first.status_code, second.status_code, other.status_code) == (201, 201, 422)
+    assert second.json() == first.json()
+    assert second.headers["idempotency-replayed"] == "true"
+    assert len((await storefront.get(path)).json()["data"]) == 1
+
+
+async def test_after_hand_over_it_is_refused_and_points_to_a_return(desk: FrontDesk) -> None:
+    """409 with reason and alternative, also in the stored noun and in available_actions."""
+    order = await desk.place(("LAMP", 1))
+    part = await desk.at_node(order["id"])
+    await _hand_over(desk, order["id"], part["id"])
+    storefront = await desk.known("storefront")
+    path = f"/v1/orders/{order['id']}/cancellations"
+    key = {"idempotency-key": f"late-{order['id']}", **WAIT}
+    refused = await storefront.post(path, ASK, key)
+    again = await storefront.post(path, ASK, key)
+    for answer in (refused, again):
+        assert answer.status_code == 409
+        problem = answer.json()
+        assert problem["type"] == "/problems/action-not-available"
+        assert (problem["action"], problem["reason"], problem["alternative"]) == (
+            "cancel",
+            "already_handed_over",
+            "return",
+        )
+        assert problem["order_id"] == order["id"]
+    assert again.headers["idempotency-replayed"] == "true"
+    noun = (await storefront.get(path)).json()["data"][0]
+    assert (noun["state"], noun["refusal"]["reason"]) == ("declined", "already_handed_over")
+    snapshot = (await storefront.get(f"/v1/orders/{order['id']}")).json()
+    offered = [action for action in snapshot["available_actions"] if action["action"] == "cancel"]
+    assert [(a["available"], a["reason"], a["alternative"]) for a in offered] == [
+        (False, "already_handed_over", "return")
+    ]
+
+
+async def test_a_closed_order_refuses_by_name(desk: FrontDesk) -> None:
+    """`order_closed` for a command on an order that has ended."""
+    order = await desk.place(("LAMP", 1))
+    storefront = await desk.known("storefront")
+    path = f"/v1/orders/{order['id']}/cancellations"
+    await storefront.post(path, ASK, WAIT)
+    await desk.becomes(order["id"], status="cancelled")
+    refused = await storefront.post(path, ASK)
+    plan = await storefront.post(path, {**ASK, "dry_run": True})
+    assert refused.status_code == 409
+    assert (refused.json()["reason"], refused.json()["state"]) == ("order_closed", "cancelled")
+    assert (plan.status_code, plan.json()["allowed"]) == (200, False)
+    states = [noun["state"] for noun in (await storefront.get(path)).json()["data"]]
+    assert states == ["confirmed", "declined"]
+
+
+async def test_a_declined_payment_is_fixed_with_a_new_reference(desk: FrontDesk) -> None:
+    """402 while the new reference is declined too, 201 when it is good; the key is required."""
+    order = await desk.place(("LAMP", 1), pay="pm_decline")
+    waiting = await desk.becomes(order["id"], payment_status="pending")
+    storefront = await desk.known("storefront")
+    path = f"/v1/orders/{order['id']}/tenders"
+    offered = await _offered(desk, order["id"])
+    assert offered == waiting["payment"]["tenders"][0]["id"]
+    missing = await storefront.post(path, {"reference": "pm_ok"})
+    assert missing.json()["type"] == "/problems/idempotency-key-missing"
+    declined = await storefront.post(path, {"reference": "pm_decline"}, {"idempotency-key": f"{order['id']}-1", **WAIT})
+    assert declined.status_code == 402, declined.text
+    assert declined.json()["tender_id"] == offered
+    assert declined.json()["decline_code"]
+    paid = await storefront.post(path, {"reference": "pm_ok"}, {"idempotency-key": f"{order['id']}-2", **WAIT})
+    assert paid.status_code == 201, paid.text
+    assert (paid.json()["id"], paid.json()["state"]) == (offered, "authorized")
+    late = await storefront.post(path, {"reference": "pm_ok"}, {"idempotency-key": f"{order['id']}-3", **WAIT})
+    assert (late.status_code, late.json()["reason"]) == (409, "not_yet")
+    foreign = {"reference": "pm_ok", "tender_id": "tnd_" + "0" * 26}
+    unknown = await storefront.post(path, foreign, {"idempotency-key": f"{order['id']}-4"})
+    assert unknown.status_code == 404
+
+
+async def _offered(desk: FrontDesk, order_id: str) -> str:
+    from tests.support.eventually import eventually
+
+    storefront = await desk.known("storefront")
+
+    async def fixable() -> str | None:
+        order = (await storefront.get(f"/v1/orders/{order_id}")).json()
+        offers = [a for a in order["available_actions"] if a["action"] == "add_tender" and a["available"]]
+        return str(offers[0]["tender_id"]) if offers else None
+
+    return await eventually(fixable)
+
+
+async def _hand_over(desk: FrontDesk, order_id: str, fulfillment_id: str) -> None:
+    from tests.support.eventually import eventually
+
+    warehouse = await desk.known("warehouse")
+    path = f"/v1/fulfillment-orders/{fulfillment_id}"
+    at = "2026-11-24T10:00:00Z"
+    packed = {"report_id": f"{order_id}-P", "kind": "packed", "occurred_at": at}
+    assert (await warehouse.post(f"{path}/reports", packed, WAIT)).status_code == 201
+
+    async def labelled() -> bool:
+        return bool((await warehouse.get(path)).json()["tracking_number"])
+
+    await eventually(labelled)
+    left = {"report_id": f"{order_id}-H", "kind": "handed_over", "occurred_at": at}
+    assert (await warehouse.post(f"{path}/reports", left, WAIT)).status_code == 201
