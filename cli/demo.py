@@ -8,11 +8,13 @@ import typer
 from cli.client import EventView, OrderView
 from cli.orders import refusals
 from cli.output import AsJson, ExitCode, document, people, program, speaker
+from cli.retail import retail
 from cli.show import event_text
 from cli.target import ApiKey, ApiUrl, find_target, open_client, temporal_ui
 from settings import load_settings
 
 app = typer.Typer(help="Demo data, named stories, and real retail orders.", no_args_is_help=True)
+app.command(help="Send real retail invoices through the stack, and account for everything.")(retail)
 
 
 @app.command()

@@ -28,12 +28,14 @@ class Habits:
         seed: decides everything that is random; the same seed does the same.
         disorder: share of parcels whose carrier events come repeated and in the wrong order.
         chatty: share of fulfillment orders that report each step, and not only the two that are needed.
+        delivers: whether carriers tell of parcels; without, they stay on their way.
         concurrency: steps under way at once.
     """
 
     seed: int = 0
     disorder: float = 0.0
     chatty: float = 0.0
+    delivers: bool = True
     concurrency: int = 8
 
 
@@ -104,7 +106,7 @@ class Floor:
             return self._pack
         if work.state == "in_progress" and work.tracking_number:
             return self._hand_over
-        return self._deliver if work.state == "shipped" else None
+        return self._deliver if work.state == "shipped" and self._habits.delivers else None
 
     async def _guarded(self, work: WorkView, step: Callable[[WorkView], Awaitable[None]]) -> None:
         try:
@@ -136,7 +138,8 @@ class Floor:
     async def _hand_over(self, work: WorkView) -> None:
         await self._client.report(work.id, "handed_over", f"{work.id}-handed_over")
         self.counts.handed_over += 1
-        await self._deliver(work)
+        if self._habits.delivers:
+            await self._deliver(work)
 
     async def _deliver(self, work: WorkView) -> None:
         for kind, number, at in self._carrier_story(work):
