@@ -14,11 +14,11 @@ with workflow.unsafe.imports_passed_through():
     from domain.orders import SYSTEM, CancelReason, PlaceOrder
     from domain.quantities import Bucket
     from workflows.messages import Accepted, CancelOrder, OrderClosed, Rejected, ShortLine
-    from workflows.order_commands import OrderCommands
+    from workflows.order_paying import OrderPaying
 
 
 @workflow.defn(name="Order")
-class Order(OrderCommands):
+class Order(OrderPaying):
     """Reserve, secure the payment, allocate, ship from every node at its own pace, settle."""
 
     @workflow.init

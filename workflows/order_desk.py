@@ -1,0 +1,197 @@
+"""The desk where commands arrive: one path for updates and signals, one outcome per command for ever.
+
+An update is refused before anything is written; a signal cannot answer, so its refusal is stored as the
+command's outcome.
+"""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+from temporalio import workflow
+from temporalio.common import RawValue
+from temporalio.exceptions import ApplicationError
+
+with workflow.unsafe.imports_passed_through():
+    from activities.contract import CommandRef
+    from activities.records import RecordActivities, SettleAsk
+    from domain.ids import derived_id
+    from domain.money import format_minor
+    from domain.order_state import Fulfillment, Tender
+    from domain.orders import OPERATOR, Actor
+    from domain.refusals import OrderRuleError
+    from workflows.messages import (
+        Accept,
+        Accepted,
+        AcceptOutcome,
+        CancelOrder,
+        CarrierEvent,
+        NodeReport,
+        PaymentEvent,
+        Rejected,
+        RetryNow,
+    )
+    from workflows.order_base import OrderBase
+
+C = TypeVar("C", CancelOrder, NodeReport, CarrierEvent, PaymentEvent, RetryNow)
+O = TypeVar("O", bound=BaseModel)  # noqa: E741 - O for outcome, beside C for command
+
+
+class UnknownFulfillment(OrderRuleError):
+    """This order has no such fulfillment order."""
+
+    code = "unknown_fulfillment_order"
+
+
+class UnknownShipment(OrderRuleError):
+    """This order has no such parcel."""
+
+    code = "unknown_shipment"
+
+
+class UnknownTender(OrderRuleError):
+    """This order has no such tender."""
+
+    code = "unknown_tender"
+
+
+class NotYet(OrderRuleError):
+    """The order is not ready for this; the text says what comes first."""
+
+    code = "not_yet"
+
+
+class DirectCommandRefused(OrderRuleError):
+    """Commands that move money or goods must come through the API here."""
+
+    code = "direct_command_refused"
+
+
+class OrderDesk(OrderBase):
+    """Takes commands, meets repeats with their outcome, and answers questions."""
+
+    async def _command(self, command: C, kind: str, do: Callable[[C], Awaitable[O]], outcome: type[O]) -> O:
+        """Once per command id: a repeat meets the stored outcome, a copy under way is waited for."""
+        key = command.command_id
+        if key in self.s.answered:
+            await workflow.wait_condition(lambda: self.s.answered[key] != "")
+            return outcome.model_validate_json(self.s.answered[key])
+        self.s.answered[key] = ""
+        try:
+            answer = await do(command)
+        except OrderRuleError as refusal:
+            del self.s.answered[key]
+            raise refused(refusal) from refusal
+        self.s.answered[key] = answer.model_dump_json()
+        return answer
+
+    async def _signalled(
+        self,
+        raw: RawValue,
+        model: type[C],
+        kind: str,
+        check: Callable[[C], None],
+        do: Callable[[C], Awaitable[O]],
+        outcome: type[O],
+    ) -> None:
+        """A command that came as a signal. What cannot be understood becomes a failed command, never a loss."""
+        try:
+            command = workflow.payload_converter().from_payload(raw.payload, model)
+        except Exception as error:
+            text = raw.payload.data[:2000].decode("utf-8", "replace").replace("\x00", "")
+            key = derived_id("cmd", self.s.order.order_id, kind, text)
+            await self._settle_command(key, kind, text, "failed", type(error).__name__, OPERATOR)
+            return
+        try:
+            if command.command_id not in self.s.answered:
+                check(command)
+            await self._command(command, kind, do, outcome)
+        except OrderRuleError as refusal:
+            await self._refuse_signal(command, kind, refusal.code, refusal.detail)
+        except ApplicationError as refusal:
+            await self._refuse_signal(command, kind, refusal.type or "refused", refusal.message)
+
+    async def _refuse_signal(self, command: C, kind: str, code: str, detail: str) -> None:
+        content = {"code": code, "detail": detail}
+        await self._settle_command(
+            command.command_id,
+            kind,
+            command.model_dump_json(),
+            "refused",
+            json.dumps(content),
+            command.actor or OPERATOR,
+        )
+
+    async def _settle_command(self, key: str, kind: str, payload: str, state: str, why: str, actor: Actor) -> None:
+        outcome = why if why.startswith("{") else json.dumps({"code": "unreadable", "detail": why})
+        body = payload if payload.startswith("{") and state != "failed" else json.dumps({"text": payload})
+        ref = CommandRef(command_id=key, kind=kind, payload_json=body, outcome_json=outcome, state=state)
+        ask = SettleAsk(order_id=self.s.order.order_id, actor=actor, command=ref)
+        await self._database(RecordActivities.settle_command, ask, f"Store the outcome of {kind}")
+
+    def _ref(self, command: C, kind: str, outcome: BaseModel) -> CommandRef:
+        return CommandRef(
+            command_id=command.command_id,
+            kind=kind,
+            payload_json=command.model_dump_json(),
+            outcome_json=outcome.model_dump_json(),
+        )
+
+    @workflow.update(name="accept", description='Wait for the answer to the order. `{"command_id": "accept"}`')
+    async def accept(self, ask: Accept) -> AcceptOutcome:
+        """The answer to the order."""
+        await workflow.wait_condition(lambda: self.s.acceptance is not None)
+        told = json.loads(self.s.acceptance or "{}")
+        return Accepted.model_validate(told) if told["kind"] == "accepted" else Rejected.model_validate(told)
+
+    @workflow.signal(name="accept", description="Does nothing: an order accepts itself when it starts.")
+    async def accept_signal(self, raw: RawValue) -> None:
+        """Starting the order is what counts."""
+
+    @workflow.query(name="state", description="Everything that this order knows. Read only, any time.")
+    def state(self) -> Any:
+        """The state as JSON."""
+        return self.s.model_dump(mode="json")
+
+    @workflow.query(name="waits", description="Who is waited for, since when, until when. Read only, any time.")
+    def waits(self) -> Any:
+        """The first wait, or null."""
+        wait = self.s.header().wait
+        return wait.model_dump(mode="json") if wait else None
+
+    @workflow.query(name="digest", description="The digest that the database must agree with.")
+    def digest(self) -> str:
+        """Law I15."""
+        return self.s.header().digest
+
+    def _part(self, fulfillment_id: str) -> Fulfillment:
+        part = self.s.fulfillments.get(fulfillment_id)
+        if part is None:
+            raise UnknownFulfillment(f"this order has no fulfillment order {fulfillment_id}")
+        return part
+
+    def _tender(self, tender_id: str) -> Tender:
+        for tender in self.s.tenders:
+            if tender.tender_id == tender_id:
+                return tender
+        raise UnknownTender(f"this order has no tender {tender_id}")
+
+    def _amount(self, minor: int) -> str:
+        return f"{format_minor(minor, self.s.order.currency)} {self.s.order.currency}"
+
+
+def validated(check: Callable[[C], None], command: C, answered: dict[str, str]) -> None:
+    """Run a validator; a repeat of an answered command passes, so that it meets its outcome."""
+    if command.command_id in answered:
+        return
+    try:
+        check(command)
+    except OrderRuleError as refusal:
+        raise refused(refusal) from refusal
+
+
+def refused(refusal: OrderRuleError) -> ApplicationError:
+    """The refusal as the error that fails an update: type is the code, the detail names the alternative."""
+    details = {"alternative": refusal.alternative}
+    return ApplicationError(refusal.detail, details, type=refusal.code, non_retryable=True)

@@ -1,0 +1,98 @@
+"""What can be said about an order's payment, and the word that makes a waiting step try again."""
+
+from temporalio import workflow
+from temporalio.common import RawValue
+
+with workflow.unsafe.imports_passed_through():
+    from domain.lifecycle import PaymentState
+    from domain.orders import OPERATOR
+    from workflows.messages import PaymentEvent, PaymentEventOutcome, RetryNow, RetryOutcome
+    from workflows.order_desk import NotYet, validated
+    from workflows.order_shipping import OrderShipping
+
+
+class OrderPaying(OrderShipping):
+    """The commands `payment_event` and `retry_now`, on top of all the others."""
+
+    @workflow.update(
+        name="payment_event",
+        description='Replace a declined payment method. `{"command_id": "my-id", "tender_id": "tnd_...", '
+        '"fact": "method_updated", "reference": "pm_ok"}`',
+    )
+    async def payment_event(self, command: PaymentEvent) -> PaymentEventOutcome:
+        """Take a fact about a tender, or a new payment method."""
+        return await self._command(command, "payment_event", self._payment_event, PaymentEventOutcome)
+
+    @payment_event.validator
+    def _check_payment_update(self, command: PaymentEvent) -> None:
+        validated(self._check_payment, command, self.s.answered)
+
+    @workflow.signal(name="payment_event", description="As the update `payment_event`, for senders that cannot wait.")
+    async def payment_event_signal(self, raw: RawValue) -> None:
+        """Take a fact about a tender."""
+        await self._signalled(
+            raw, PaymentEvent, "payment_event", self._check_payment, self._payment_event, PaymentEventOutcome
+        )
+
+    def _check_payment(self, command: PaymentEvent) -> None:
+        tender = self._tender(command.tender_id)
+        if command.fact == "method_updated":
+            if not command.reference:
+                raise NotYet("a new payment method needs its reference")
+            if tender.state is not PaymentState.FAILED or not self.s.quantities.live:
+                raise NotYet(f"tender {tender.tender_id} is {tender.state}: only a declined one can be replaced")
+
+    async def _payment_event(self, command: PaymentEvent) -> PaymentEventOutcome:
+        """A provider's own facts are hints: our call or its look-up decides. A new method is tried at once."""
+        self._check_payment(command)
+        tender = self._tender(command.tender_id)
+        applied = command.fact == "method_updated"
+        if applied and command.reference:
+            tender.reference, tender.retry_asked = command.reference, True
+            seq = tender.seq
+            await workflow.wait_condition(
+                lambda: (tender.seq > seq and tender.state is not PaymentState.PENDING) or not self.s.quantities.live
+            )
+        outcome = PaymentEventOutcome(
+            applied=applied,
+            tender_id=tender.tender_id,
+            state=tender.state,
+            order_version=self.s.version,
+            decline_code=tender.decline_code,
+            why=None if applied else "noted; the provider's own answer to our request decides",
+        )
+        await self._settle_command(
+            command.command_id,
+            "payment_event",
+            command.model_dump_json(),
+            "applied",
+            outcome.model_dump_json(),
+            command.actor or OPERATOR,
+        )
+        return outcome.model_copy(update={"order_version": self.s.version})
+
+    @workflow.update(
+        name="retry_now", description='Do the waiting step again now. `{"command_id": "my-id", "reason": "fixed"}`'
+    )
+    async def retry_now(self, command: RetryNow) -> RetryOutcome:
+        """Wake whatever waits for a retry."""
+        return await self._command(command, "retry_now", self._retry_now, RetryOutcome)
+
+    @workflow.signal(name="retry_now", description="As the update `retry_now`, for senders that cannot wait.")
+    async def retry_now_signal(self, raw: RawValue) -> None:
+        """Wake whatever waits for a retry."""
+        await self._signalled(raw, RetryNow, "retry_now", lambda _: None, self._retry_now, RetryOutcome)
+
+    async def _retry_now(self, command: RetryNow) -> RetryOutcome:
+        self._retries += 1
+        self.s.attention = None
+        outcome = RetryOutcome(applied=True, order_version=self.s.version)
+        await self._settle_command(
+            command.command_id,
+            "retry_now",
+            command.model_dump_json(),
+            "applied",
+            outcome.model_dump_json(),
+            command.actor or OPERATOR,
+        )
+        return outcome.model_copy(update={"order_version": self.s.version})

@@ -1,0 +1,216 @@
+"""What nodes and carriers tell of an order's parcels, and what follows from it."""
+
+from datetime import datetime
+
+from temporalio import workflow
+from temporalio.common import RawValue
+
+with workflow.unsafe.imports_passed_through():
+    from activities.contract import CommandRef
+    from activities.shipments import CapturePart, HandOverAsk, ReportAsk, ScanAsk, ShipmentActivities
+    from domain.capture import plan_capture
+    from domain.lifecycle import FulfillmentState, Scan, TrackingState, after_report, after_scan
+    from domain.order_state import Fulfillment
+    from domain.orders import Actor, ActorKind, CarrierEventType, ReportKind
+    from domain.quantities import Bucket
+    from workflows.messages import CarrierEvent, NodeReport, ReportOutcome, ScanOutcome
+    from workflows.order_cancelling import OrderCancelling
+    from workflows.order_desk import NotYet, UnknownShipment, validated
+
+
+class OrderShipping(OrderCancelling):
+    """The commands `node_report` and `carrier_event`."""
+
+    @workflow.update(
+        name="node_report",
+        description='What a node did. `{"command_id": "my-id", "fulfillment_id": "ful_...", "kind": "packed", '
+        '"report_id": "WMS-1", "occurred_at": "2026-11-24T10:00:00Z"}`',
+    )
+    async def node_report(self, command: NodeReport) -> ReportOutcome:
+        """Take a node's report."""
+        return await self._command(command, "node_report", self._node_report, ReportOutcome)
+
+    @node_report.validator
+    def _check_report_update(self, command: NodeReport) -> None:
+        validated(self._check_report, command, self.s.answered)
+
+    @workflow.signal(name="node_report", description="As the update `node_report`, for senders that cannot wait.")
+    async def node_report_signal(self, raw: RawValue) -> None:
+        """Take a node's report."""
+        await self._signalled(raw, NodeReport, "node_report", self._check_report, self._node_report, ReportOutcome)
+
+    def _check_report(self, command: NodeReport) -> None:
+        part = self._part(command.fulfillment_id)
+        if part.in_call:
+            return  # the node is faster than its own reply to us: the handler waits for that
+        after_report(command.kind, part.state, part.stage)
+        if command.kind is ReportKind.HANDED_OVER and part.tracking_number is None:
+            raise NotYet("the label is not booked yet; hand over once the parcel has its tracking number")
+
+    async def _node_report(self, command: NodeReport) -> ReportOutcome:
+        part = self._part(command.fulfillment_id)
+        await workflow.wait_condition(lambda: not part.in_call)
+        self._check_report(command)
+        state, stage = after_report(command.kind, part.state, part.stage)
+        actor = command.actor or Actor(kind=ActorKind.NODE, id=part.node_id)
+        outcome = ReportOutcome(
+            applied=True,
+            fulfillment_id=part.fulfillment_id,
+            state=state,
+            stage=stage,
+            order_version=self.s.version,
+        )
+        if command.kind is ReportKind.HANDED_OVER:
+            ref = self._ref(command, "node_report", outcome)
+            await self._hand_over(part, command.occurred_at, actor, ref, None)
+        elif command.kind in (ReportKind.CANCEL_AGREED, ReportKind.CANCEL_DECLINED):
+            agreed = command.kind is ReportKind.CANCEL_AGREED
+            part.stop_answer = "stopped" if agreed else "too_late"
+            await self._settle_command(
+                command.command_id,
+                "node_report",
+                command.model_dump_json(),
+                "applied",
+                outcome.model_dump_json(),
+                actor,
+            )
+        else:
+            self.s.advance(part, state, stage, workflow.now())
+            ask = ReportAsk(
+                order_id=self.s.order.order_id,
+                fulfillment_id=part.fulfillment_id,
+                shipment_id=part.shipment_id,
+                kind=command.kind,
+                state=state,
+                stage=stage,
+                actor=actor,
+                command=self._ref(command, "node_report", outcome),
+            )
+            recorded = await self._database(ShipmentActivities.report, ask, f"{part.node_id}: {command.kind}")
+            if command.kind is ReportKind.PACKED:
+                self._grants[f"book:{part.fulfillment_id}"] = recorded.grant
+            part.recorded = stage
+            self._describe()
+        return outcome.model_copy(update={"order_version": self.s.version})
+
+    async def _hand_over(
+        self, part: Fulfillment, at: datetime, actor: Actor, ref: CommandRef | None, evidence: str | None
+    ) -> None:
+        """The parcel has left: mark it, then consume stock, post the invoice and want the captures."""
+        worth = self.s.worth(part)
+        shares = plan_capture(self.s.tenders, worth.total_minor)
+        captures = []
+        for share in shares:
+            tender = self._tender(share.tender_id)
+            tender.captures += 1
+            tender.capturing_minor += share.amount_minor
+            captures.append((tender, share.amount_minor))
+        self.s.advance(part, FulfillmentState.SHIPPED, Bucket.SHIPPED, workflow.now())
+        part.captures = tuple((t.tender_id, t.captures, amount) for t, amount in captures)
+        part.tracking, part.last_scan_at, part.value_minor = TrackingState.IN_TRANSIT, at, worth.total_minor
+        part.captured = not captures
+        ask = HandOverAsk(
+            order_id=self.s.order.order_id,
+            fulfillment_id=part.fulfillment_id,
+            shipment_id=part.shipment_id,
+            worth=worth,
+            captures=tuple(
+                CapturePart(
+                    tender_id=t.tender_id, sequence=t.sequence, seq=t.captures, amount_minor=amount, provider=t.provider
+                )
+                for t, amount in captures
+            ),
+            occurred_at=at,
+            actor=actor,
+            command=ref,
+            evidence=evidence,
+        )
+        recorded = await self._database(ShipmentActivities.hand_over, ask, f"{part.shipment_id} left {part.node_id}")
+        self._grants[f"capture:{part.fulfillment_id}"] = recorded.grant
+        part.recorded = Bucket.SHIPPED
+        self._show()
+
+    @workflow.update(
+        name="carrier_event",
+        description='What a carrier scanned; never refused. `{"command_id": "my-id", "shipment_id": "shp_...", '
+        '"event_id": "E1", "type": "delivered", "occurred_at": "2026-11-25T10:00:00Z"}`',
+    )
+    async def carrier_event(self, command: CarrierEvent) -> ScanOutcome:
+        """Take a carrier's event."""
+        return await self._command(command, "carrier_event", self._carrier_event, ScanOutcome)
+
+    @carrier_event.validator
+    def _check_event_update(self, command: CarrierEvent) -> None:
+        validated(self._check_event, command, self.s.answered)
+
+    @workflow.signal(name="carrier_event", description="As the update `carrier_event`, for senders that cannot wait.")
+    async def carrier_event_signal(self, raw: RawValue) -> None:
+        """Take a carrier's event."""
+        await self._signalled(raw, CarrierEvent, "carrier_event", self._check_event, self._carrier_event, ScanOutcome)
+
+    def _check_event(self, command: CarrierEvent) -> None:
+        if self.s.by_shipment(command.shipment_id) is None:
+            raise UnknownShipment(f"this order has no shipment {command.shipment_id}")
+
+    async def _carrier_event(self, command: CarrierEvent) -> ScanOutcome:
+        self._check_event(command)
+        part = self.s.by_shipment(command.shipment_id)
+        if part is None:
+            raise UnknownShipment(command.shipment_id)
+        actor = command.actor or Actor(kind=ActorKind.CARRIER, id="carrier")
+        await workflow.wait_condition(lambda: not part.in_call)
+        handed_over = False
+        scan = Scan(state=None, why="the parcel has no label yet")
+        if part.tracking is not None:
+            scan = after_scan(command.type, part.tracking, part.last_scan_at, command.occurred_at)
+            if scan.implies_hand_over and part.stage is Bucket.PACKED:
+                handed_over = True
+                await self._hand_over(part, command.occurred_at, actor, None, f"carrier_scan:{command.type}")
+                if command.type in (CarrierEventType.HANDED_OVER, CarrierEventType.IN_TRANSIT):
+                    scan = Scan(state=TrackingState.IN_TRANSIT)
+        return await self._apply_scan(part, command, actor, scan, handed_over)
+
+    async def _apply_scan(
+        self, part: Fulfillment, command: CarrierEvent, actor: Actor, scan: Scan, handed_over: bool
+    ) -> ScanOutcome:
+        delivered = scan.state is TrackingState.DELIVERED and part.stage is Bucket.SHIPPED
+        if scan.state is not None:
+            part.tracking, part.last_scan_at = scan.state, command.occurred_at
+            state = FulfillmentState.CLOSED if delivered else part.state
+            stage = Bucket.DELIVERED if delivered else part.stage
+            self.s.advance(part, state, stage, workflow.now())
+        promise = self._promise_outcome(command.occurred_at) if delivered else None
+        outcome = ScanOutcome(
+            applied=scan.state is not None or handed_over,
+            duplicate=scan.why == "known already",
+            shipment_id=part.shipment_id,
+            state=part.tracking or "not_booked",
+            order_version=self.s.version,
+            why=scan.why,
+        )
+        ask = ScanAsk(
+            order_id=self.s.order.order_id,
+            fulfillment_id=part.fulfillment_id,
+            shipment_id=part.shipment_id,
+            event_id=command.event_id,
+            type=command.type,
+            occurred_at=command.occurred_at,
+            state=scan.state,
+            why=scan.why,
+            delivered=delivered,
+            promise_state=promise,
+            actor=actor,
+            command=self._ref(command, "carrier_event", outcome),
+        )
+        await self._database(ShipmentActivities.scan, ask, f"{part.shipment_id}: {command.type}")
+        if delivered:
+            part.recorded = Bucket.DELIVERED
+        self._describe()
+        return outcome.model_copy(update={"order_version": self.s.version})
+
+    def _promise_outcome(self, delivered_at: datetime) -> str | None:
+        """With the last units delivered the promise is judged, against the original date."""
+        if self.s.quantities.live or self.s.promised_until is None:
+            return None
+        self.s.promise_state = "kept" if delivered_at <= self.s.promised_until else "broken"
+        return self.s.promise_state
