@@ -122,7 +122,9 @@ def _code(error_type: str, context: dict[str, Any]) -> str:
 
 
 def _escape(part: str | int) -> str:
-    return str(part).replace("~", "~0").replace("/", "~1")
+    # Names of unknown fields come from the sender: bounded, and always encodable.
+    text = str(part)[:80].encode("utf-8", "replace").decode()
+    return text.replace("~", "~0").replace("/", "~1")
 
 
 def fingerprint(method: str, route: str, path: dict[str, str], content: Any) -> bytes:

@@ -1,12 +1,14 @@
 """Sending a command to an order: the row first, then the message; one outcome for ever."""
 
+import asyncio
+import time
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.front import Call, Wait
-from api.gateway import Answered, Closed, Pending, Refused, send_command
+from api.gateway import Answered, Closed, Pending, Refused, Sent, send_command
 from api.problems import Problem, not_found
 from api.rendering import ALTERNATIVES
 from domain.orders import Frozen
@@ -26,6 +28,8 @@ from store.reads import OrderHead, OrderRef, read_head
 from workflows.messages import CancelOrder, CarrierEvent, NodeReport, PaymentEvent, ScanOutcome
 
 _MARGIN_S = 1.0
+_MAYBE_EARLY = ("not_yet", "illegal_transition")
+_PAUSES_S = (0.1, 0.3, 0.6)
 ORDER_CLOSED = "order_closed"
 MESSAGES: dict[str, type[Frozen]] = {
     "cancel": CancelOrder,
@@ -130,16 +134,7 @@ async def _sent(
     asked: Asked,
     wait: Wait,
 ) -> Outcome:
-    argument = MESSAGES[stored.kind].model_validate(stored.payload)
-    result = await send_command(
-        call.front.client,
-        head.order_id,
-        stored.kind,
-        argument,
-        stored.command_id,
-        wait.total_s,
-        wait.acceptance_s,
-    )
+    result = await _send(call, head, stored, wait)
     match result:
         case Answered(outcome):
             told = outcome.model_dump(mode="json")
@@ -154,6 +149,28 @@ async def _sent(
             if asked.key is not None:
                 await call.front.write(lambda c: mark_answered(c, asked))
             return Outcome(stored, {}, done=False, replayed=opened.by_key, note=note)
+
+
+async def _send(call: Call, head: OrderHead, stored: StoredCommand, wait: Wait) -> Sent:
+    """Send the command; again after a moment when the order may not have heard yet what its rows show.
+
+    A row is committed some milliseconds before the workflow learns of it. Who acts on what the row shows (a
+    label is there, a payment was declined) must not be refused for that. A refused update leaves nothing behind,
+    so it can be sent again under its id.
+    """
+    argument = MESSAGES[stored.kind].model_validate(stored.payload)
+    began = time.monotonic()
+    pauses = _PAUSES_S if head.changed_lately else ()
+    for pause_s in (*pauses, None):
+        left = max(0.0, wait.total_s - (time.monotonic() - began))
+        result = await send_command(
+            call.front.client, head.order_id, stored.kind, argument, stored.command_id, left, wait.acceptance_s
+        )
+        early = isinstance(result, Refused) and result.code in _MAYBE_EARLY
+        if pause_s is None or not early or left <= pause_s:
+            break
+        await asyncio.sleep(pause_s)
+    return result
 
 
 async def _recorded(call: Call, stored: StoredCommand, told: dict[str, Any], *, replayed: bool) -> Outcome:

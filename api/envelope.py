@@ -43,7 +43,9 @@ class Envelope:
             await send(message)
 
         try:
-            if sum(len(name) + len(value) for name, value in scope["headers"]) > self._header_bytes:
+            if "\x00" in scope["path"] or b"%00" in scope["query_string"]:
+                await _respond(Problem("malformed-request", "NUL is not a character."), scope, receive, sending)
+            elif sum(len(name) + len(value) for name, value in scope["headers"]) > self._header_bytes:
                 problem = Problem("headers-too-large", f"Headers have at most {self._header_bytes} bytes.")
                 await _respond(problem, scope, receive, sending)
             else:

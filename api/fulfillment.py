@@ -187,4 +187,5 @@ def _head(row: dict[str, Any], status: str) -> OrderHead:
         status=status,
         terminal=row["terminal"],
         version=row["version"],
+        changed_lately=row["changed_lately"],
     )

@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from temporalio.client import (
     Client,
@@ -81,6 +81,8 @@ class Closed:
     """There is no open workflow: the order has ended, or was never started."""
 
 
+Sent: TypeAlias = Answered[Frozen] | Refused | Pending | Closed
+
 NOBODY_ANSWERS = "No worker answers at the moment; the order goes on by itself as soon as one does."
 ENGINE_AWAY = "The order engine cannot be reached; a sweeper hands this on as soon as it can."
 
@@ -133,7 +135,7 @@ async def send_command(
     command_id: str,
     wait_s: float,
     acceptance_s: float = ACCEPTANCE_LIMIT_S,
-) -> Answered[Frozen] | Refused | Pending | Closed:
+) -> Sent:
     """Send a stored command to its order and wait for the outcome at most `wait_s`."""
     handle = client.get_workflow_handle(order_workflow_id(order_id))
     if wait_s <= 0:
@@ -163,9 +165,7 @@ async def send_command(
     return await _outcome(update, deadline)
 
 
-async def _outcome(
-    update: WorkflowUpdateHandle[Frozen], deadline: float
-) -> Answered[Frozen] | Refused | Pending | Closed:
+async def _outcome(update: WorkflowUpdateHandle[Frozen], deadline: float) -> Sent:
     """The outcome of an update that was accepted: it is durable, so there is nothing to hand on."""
     try:
         return Answered(await _result(update, deadline))

@@ -33,6 +33,10 @@ class Identity:
         self._cache_s = cache_s
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
 
+    def trust(self, tokens: Tokens | None) -> None:
+        """Accept access tokens of this issuer from now on; None: of no issuer."""
+        self._tokens = tokens
+
     def remembered(self, authorization: str | None) -> Principal | None:
         """The caller, when the key was found good a moment ago."""
         credential = (authorization or "").partition(" ")[2]

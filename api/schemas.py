@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
-from api.text_rules import AddressLine, Name, Reference, TextRefused
+from api.text_rules import AddressLine, Name, Reference, TextRefused, clean_text
 from domain.orders import (
     MAX_LINES,
     MAX_MINOR,
@@ -24,7 +24,7 @@ _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(\.[^@\s.]+)+")
 def _email(text: str) -> str:
     if not _EMAIL.fullmatch(text):
         raise TextRefused("email", "write it like name@example.com")
-    return text
+    return clean_text(text)
 
 
 class Body(BaseModel):

@@ -2,9 +2,9 @@
 
 import html
 from datetime import timedelta
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import Request
+from fastapi import Path, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
@@ -105,9 +105,9 @@ async def problems() -> Response:
     "/problems/{slug}",
     "getProblem",
     answers={200: (ProblemPage, "The explanation, as JSON or as a page for people.")},
-    problems=("not-found",),
+    problems=("not-found", "validation"),
 )
-async def problem(request: Request, slug: str) -> Response:
+async def problem(request: Request, slug: Annotated[str, Path(max_length=64)]) -> Response:
     """What a kind of problem means and what to do. Browsers get a page, programs get JSON."""
     found = PROBLEMS.get(slug)
     if found is None:

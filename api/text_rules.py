@@ -8,7 +8,14 @@ from pydantic import AfterValidator, Field
 
 _FORBIDDEN_CATEGORIES = ("Cc", "Cs", "Co", "Cn", "Zl", "Zp")
 _DIRECTION = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-_DIGIT_RUN = re.compile(r"(?:\d[ -]?){12,18}\d")
+_DIGIT_RUN = re.compile(r"(?<!\d)(?:\d[ -]?){13,18}\d(?!\d)")
+# Length and first digits of the card schemes in use. Without them one in ten article numbers would look like
+# a card: the check digit alone is no sign. Cards of 13 digits are not issued any more; article numbers are.
+_SCHEMES = re.compile(
+    r"4\d{15}(?:\d{3})?|5[1-5]\d{14}|(?:222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12}|3[47]\d{13}"
+    r"|3(?:0[0-5]|[689]\d)\d{11}|35(?:2[89]|[3-8]\d)\d{12,15}|6(?:011|4[4-9]\d|5\d\d)\d{12,15}|62\d{14,17}"
+    r"|(?:5[06-9]|6[0-9])\d{14,17}"
+)
 
 
 class TextRefused(ValueError):
@@ -20,8 +27,9 @@ class TextRefused(ValueError):
 
 
 def looks_like_card_number(text: str) -> bool:
-    """Whether a run of 13 to 19 digits in the text passes the check digit of payment cards."""
-    return any(_passes_check_digit(re.sub(r"\D", "", run)) for run in _DIGIT_RUN.findall(text))
+    """Whether the text holds digits that fit a card scheme and pass the check digit."""
+    runs = (re.sub(r"\D", "", run) for run in _DIGIT_RUN.findall(text))
+    return any(_SCHEMES.fullmatch(run) is not None and _passes_check_digit(run) for run in runs)
 
 
 def _passes_check_digit(digits: str) -> bool:

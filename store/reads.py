@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.permissions import Principal, Scope, scope_of
-from store.sql_parts import FULFILLMENTS, SNAPSHOT
+from store.sql_parts import FULFILLMENTS, LATELY, SNAPSHOT
 
 Row = dict[str, Any]
 
@@ -40,7 +40,10 @@ class OrderRef:
 
 @dataclass(frozen=True)
 class OrderHead:
-    """What a command must know of its order. `status` is `received` until the workflow has answered."""
+    """What a command must know of its order. `status` is `received` until the workflow has answered.
+
+    `changed_lately`: rows changed within the last seconds, so the workflow may not have heard of it yet.
+    """
 
     order_id: str
     order_number: str
@@ -48,6 +51,7 @@ class OrderHead:
     status: str
     terminal: bool
     version: int
+    changed_lately: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,10 +95,10 @@ SELECT o.order_id, o.order_number, o.channel, o.external_ref, o.customer_ref, o.
 _HEAD = {
     form: text(f"""
 SELECT * FROM (
-  SELECT o.order_id, o.order_number, o.channel, o.status, o.terminal, o.version, o.created_at
+  SELECT o.order_id, o.order_number, o.channel, o.status, o.terminal, o.version, o.created_at, {LATELY}
     FROM orders o WHERE {where} AND {_VISIBLE}
   UNION ALL
-  SELECT o.order_id, o.order_number, o.channel, 'received', false, 0, o.created_at
+  SELECT o.order_id, o.order_number, o.channel, 'received', false, 0, o.created_at, false
     FROM intake o WHERE o.state = 'received' AND {where} AND {_VISIBLE}) AS found
  ORDER BY (status = 'rejected'), created_at DESC LIMIT 1""")  # noqa: S608
     for form, where in _BY.items()
@@ -252,7 +256,7 @@ _WORK = text(f"""{FULFILLMENTS}
 _PART = text(f"{FULFILLMENTS} WHERE {_VISIBLE_WORK} AND f.fulfillment_id = :fulfillment_id")
 
 _PARCEL = text(f"""
-SELECT s.shipment_id, s.order_id, s.tracking, o.terminal, o.status, o.version
+SELECT s.shipment_id, s.order_id, s.tracking, o.terminal, o.status, o.version, {LATELY}
   FROM shipments s JOIN fulfillment_orders f USING (fulfillment_id) JOIN orders o ON o.order_id = s.order_id
  WHERE {_VISIBLE_WORK} AND s.shipment_id = :shipment_id
 """)  # noqa: S608

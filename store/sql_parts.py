@@ -38,12 +38,14 @@ SELECT o.order_id, o.order_number, o.channel, o.external_ref, o.customer_ref, o.
   FROM orders o LEFT JOIN customer_vault v ON v.order_id = o.order_id
 """  # noqa: S608 - constants only
 
-FULFILLMENTS = """
+LATELY = "o.updated_at > now() - interval '3 seconds' AS changed_lately"
+
+FULFILLMENTS = f"""
 SELECT f.fulfillment_id, f.order_id, o.order_number, o.status AS order_status, o.terminal, o.version, f.node_id,
   f.state, f.stage, f.units, f.ship_by, f.created_at, f.updated_at, f.shipment_id, s.carrier,
-  s.tracking_number, s.tracking,
+  s.tracking_number, s.tracking, {LATELY},
   (SELECT json_agg(json_build_object('line', l.line_no, 'sku', l.sku, 'quantity', l.quantity) ORDER BY l.line_no)
      FROM fulfillment_lines l WHERE l.fulfillment_id = f.fulfillment_id) AS lines
   FROM fulfillment_orders f JOIN orders o ON o.order_id = f.order_id
   LEFT JOIN shipments s ON s.fulfillment_id = f.fulfillment_id
-"""
+"""  # noqa: S608 - constants only

@@ -1,5 +1,6 @@
 """Cancelling over HTTP: tried first, done, refused with an alternative, repeated, looked up."""
 
+from tests.support.eventually import eventually
 from tests.support.front_desk import FrontDesk
 
 ASK = {"reason": "changed_mind"}
@@ -56,8 +57,8 @@ async def test_the_same_key_meets_the_same_cancellation(desk: FrontDesk) -> None
 async def test_after_hand_over_it_is_refused_and_points_to_a_return(desk: FrontDesk) -> None:
     """409 with reason and alternative, also in the stored noun and in available_actions."""
     order = await desk.place(("LAMP", 1))
-    part = await desk.at_node(order["id"])
-    await _hand_over(desk, order["id"], part["id"])
+    part = await desk.packed(order["id"])
+    assert (await desk.report(part["id"], "handed_over"))["status"] == 201
     storefront = await desk.known("storefront")
     path = f"/v1/orders/{order['id']}/cancellations"
     key = {"idempotency-key": f"late-{order['id']}", **WAIT}
@@ -124,8 +125,6 @@ async def test_a_declined_payment_is_fixed_with_a_new_reference(desk: FrontDesk)
 
 
 async def _offered(desk: FrontDesk, order_id: str) -> str:
-    from tests.support.eventually import eventually
-
     storefront = await desk.known("storefront")
 
     async def fixable() -> str | None:
@@ -134,20 +133,3 @@ async def _offered(desk: FrontDesk, order_id: str) -> str:
         return str(offers[0]["tender_id"]) if offers else None
 
     return await eventually(fixable)
-
-
-async def _hand_over(desk: FrontDesk, order_id: str, fulfillment_id: str) -> None:
-    from tests.support.eventually import eventually
-
-    warehouse = await desk.known("warehouse")
-    path = f"/v1/fulfillment-orders/{fulfillment_id}"
-    at = "2026-11-24T10:00:00Z"
-    packed = {"report_id": f"{order_id}-P", "kind": "packed", "occurred_at": at}
-    assert (await warehouse.post(f"{path}/reports", packed, WAIT)).status_code == 201
-
-    async def labelled() -> bool:
-        return bool((await warehouse.get(path)).json()["tracking_number"])
-
-    await eventually(labelled)
-    left = {"report_id": f"{order_id}-H", "kind": "handed_over", "occurred_at": at}
-    assert (await warehouse.post(f"{path}/reports", left, WAIT)).status_code == 201

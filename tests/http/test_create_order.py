@@ -179,6 +179,8 @@ def _changed(body: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         ("customer/name", "4111 1111 1111 1111", "card_number"),
         ("ship_to/lines", ["Card 5500-0055-5555-5559"], "card_number"),
         ("customer/email", "no-address", "email"),
+        ("customer/email", "a\x00b@example.com", "forbidden_characters"),
+        ("customer/name", "\ud800", "string_unicode"),
         ("ship_to/country", "us", "string_pattern_mismatch"),
         ("tenders/0/reference", "4111111111111111", "card_number"),
         ("tenders/0/state", "captured", "unknown_value"),

@@ -1,24 +1,8 @@
 """Nodes and carriers over HTTP: the work list, reports, events of parcels, until the order is delivered."""
 
-from tests.support.eventually import eventually
-from tests.support.front_desk import Caller, FrontDesk
+from tests.support.front_desk import AT, FrontDesk
 
 WAIT = {"prefer": "wait=15"}
-AT = "2026-11-24T10:00:00Z"
-
-
-async def _report(warehouse: Caller, fulfillment_id: str, kind: str, report_id: str | None = None) -> dict[str, object]:
-    body = {"report_id": report_id or f"{fulfillment_id}-{kind}", "kind": kind, "occurred_at": AT}
-    answer = await warehouse.post(f"/v1/fulfillment-orders/{fulfillment_id}/reports", body, WAIT)
-    return {"status": answer.status_code, **answer.json()}
-
-
-async def _labelled(warehouse: Caller, fulfillment_id: str) -> dict[str, str]:
-    async def look() -> dict[str, str] | None:
-        found: dict[str, str] = (await warehouse.get(f"/v1/fulfillment-orders/{fulfillment_id}")).json()
-        return found if found["tracking_number"] else None
-
-    return await eventually(look)
 
 
 async def test_from_the_work_list_to_the_door(desk: FrontDesk) -> None:
@@ -31,10 +15,10 @@ async def test_from_the_work_list_to_the_door(desk: FrontDesk) -> None:
     assert mine["lines"] == [{"line": 1, "sku": desk.shop.sku("LAMP"), "quantity": 2}]
     assert "customer" not in mine
     for kind in ("accepted", "picked", "packed"):
-        told = await _report(warehouse, part["id"], kind)
+        told = await desk.report(part["id"], kind)
         assert (told["status"], told["applied"]) == (201, True)
-    parcel = await _labelled(warehouse, part["id"])
-    assert (await _report(warehouse, part["id"], "handed_over"))["status"] == 201
+    parcel = await desk.labelled(part["id"])
+    assert (await desk.report(part["id"], "handed_over"))["status"] == 201
     event = {"event_id": f"{order['id']}-1", "type": "delivered", "occurred_at": AT}
     path = f"/v1/shipments/{parcel['shipment_id']}/events"
     scanned = await warehouse.post(path, event, WAIT)
@@ -51,7 +35,7 @@ async def test_from_the_work_list_to_the_door(desk: FrontDesk) -> None:
         "SELECT applied, why FROM tracking_events WHERE shipment_id = :s AND event_id = 'late'", s=parcel["shipment_id"]
     )
     assert rows == [{"applied": False, "why": "the order is closed"}]
-    too_late = await _report(warehouse, part["id"], "accepted", "late")
+    too_late = await desk.report(part["id"], "accepted", "late")
     assert (too_late["status"], too_late["reason"]) == (409, "order_closed")
 
 
@@ -59,10 +43,9 @@ async def test_a_repeated_report_changes_nothing(desk: FrontDesk) -> None:
     """The node's own id is the key: 200, applied false; with other content it is refused."""
     order = await desk.place(("LAMP", 1))
     part = await desk.at_node(order["id"])
-    warehouse = await desk.known("warehouse")
-    first = await _report(warehouse, part["id"], "accepted", "R-1")
-    second = await _report(warehouse, part["id"], "accepted", "R-1")
-    other = await _report(warehouse, part["id"], "packed", "R-1")
+    first = await desk.report(part["id"], "accepted", "R-1")
+    second = await desk.report(part["id"], "accepted", "R-1")
+    other = await desk.report(part["id"], "packed", "R-1")
     assert (first["status"], first["applied"]) == (201, True)
     assert (second["status"], second["applied"], second["why"]) == (200, False, "reported before")
     assert (other["status"], other["type"]) == (422, "/problems/idempotency-mismatch")
@@ -75,11 +58,11 @@ async def test_a_report_that_does_not_fit_is_refused_with_what_does(desk: FrontD
     order = await desk.place(("LAMP", 1))
     part = await desk.at_node(order["id"])
     warehouse = await desk.known("warehouse")
-    refused = await _report(warehouse, part["id"], "handed_over")
+    refused = await desk.report(part["id"], "handed_over")
     assert (refused["status"], refused["reason"]) == (409, "illegal_transition")
     assert "accepted" in str(refused["detail"])
     assert (await warehouse.get(f"/v1/fulfillment-orders/{part['id']}")).json()["state"] == "submitted"
-    unknown = await _report(warehouse, part["id"], "short")
+    unknown = await desk.report(part["id"], "short")
     assert (unknown["status"], unknown["type"]) == (422, "/problems/validation")
 
 
@@ -88,8 +71,8 @@ async def test_carrier_events_repeat_and_come_in_any_order(desk: FrontDesk) -> N
     order = await desk.place(("LAMP", 1))
     part = await desk.at_node(order["id"])
     warehouse = await desk.known("warehouse")
-    await _report(warehouse, part["id"], "packed")
-    parcel = await _labelled(warehouse, part["id"])
+    await desk.report(part["id"], "packed")
+    parcel = await desk.labelled(part["id"])
     path = f"/v1/shipments/{parcel['shipment_id']}/events"
     out = {"event_id": "E-1", "type": "out_for_delivery", "occurred_at": AT}
     first = (await warehouse.post(path, out, WAIT)).json()

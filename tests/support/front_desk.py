@@ -1,6 +1,7 @@
 """An API in the test's own process, over the real database and the real engine, and callers of every role."""
 
 import itertools
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from tests.support.eventually import eventually
 from tests.support.shop import Shop
 from tests.support.stack import Site
 
+AT = "2026-11-24T10:00:00Z"
 UNLIMITED = Limits(requests_per_s=0)
 _COUNT = itertools.count(1)
 
@@ -42,7 +44,8 @@ class Caller:
             options.setdefault("headers", {})
             given = {"content-type": "application/json", **(headers or {})}
             return await self.http.post(path, headers=self._headers(given), content=options["content"])
-        return await self.http.post(path, json=body, headers=self._headers(headers))
+        given = {"content-type": "application/json", **(headers or {})}
+        return await self.http.post(path, content=json.dumps(body).encode(), headers=self._headers(given))
 
     async def call(self, method: str, path: str, body: Any = None) -> httpx2.Response:
         """Any method."""
@@ -137,6 +140,30 @@ class FrontDesk:
             return parts[0] if parts and parts[0]["state"] == state else None
 
         return await eventually(so)
+
+    async def report(self, fulfillment_id: str, kind: str, report_id: str = "") -> dict[str, Any]:
+        """A node reports; the status is in the answer."""
+        warehouse = await self.known("warehouse")
+        body = {"report_id": report_id or f"{fulfillment_id}-{kind}", "kind": kind, "occurred_at": AT}
+        path = f"/v1/fulfillment-orders/{fulfillment_id}/reports"
+        answer = await warehouse.post(path, body, {"prefer": "wait=15"})
+        return {"status": answer.status_code, **answer.json()}
+
+    async def labelled(self, fulfillment_id: str) -> dict[str, Any]:
+        """Wait until the parcel has its tracking number."""
+        warehouse = await self.known("warehouse")
+
+        async def look() -> dict[str, Any] | None:
+            found: dict[str, Any] = (await warehouse.get(f"/v1/fulfillment-orders/{fulfillment_id}")).json()
+            return found if found["tracking_number"] else None
+
+        return await eventually(look)
+
+    async def packed(self, order_id: str) -> dict[str, Any]:
+        """The order's one fulfillment order, packed and with a label."""
+        part = await self.at_node(order_id)
+        assert (await self.report(part["id"], "packed"))["status"] == 201
+        return await self.labelled(part["id"])
 
 
 @asynccontextmanager

@@ -1,0 +1,108 @@
+"""`accord demo` and `accord check` against real processes: stories end as told, retail orders add up."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from cli.scenarios import SCENARIOS
+from tests.support.counter import Counter, open_counter
+from tests.support.planted import plant
+from tests.support.stack import Site
+
+ENDS = {
+    "happy-path": "completed",
+    "split-shipment": "completed",
+    "shortage": "rejected",
+    "payment-declined": "completed",
+    "cancel-before-pick": "cancelled",
+    "cancel-too-late": "completed",
+}
+
+
+@pytest.fixture(scope="module")
+async def counter(
+    new_site: Callable[[], Awaitable[Site]], tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Counter]:
+    """The command, with a worker and an API behind it and the demo's data in the database."""
+    opened = open_counter(await new_site(), tmp_path_factory.mktemp("counter"))
+    yield opened
+    opened.stop()
+
+
+def test_every_story_is_listed(counter: Counter) -> None:
+    """What is offered is what exists."""
+    code, listed = counter.accord_json("demo", "list")
+    assert code == 0
+    assert [one["name"] for one in listed["data"]] == list(SCENARIOS) == list(ENDS)
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_a_story_ends_as_told(counter: Counter, name: str) -> None:
+    """Each story plays to its end and shows its order and timeline."""
+    code, told = counter.accord_json("demo", "run", name)
+    assert code == 0
+    assert told["order"]["status"] == ENDS[name]
+    assert [event["sequence"] for event in told["events"]] == list(range(1, told["order"]["version"] + 1))
+
+
+def test_a_story_says_what_to_look_at(counter: Counter) -> None:
+    """For people: steps, timeline, where to look further. An unknown name lists the known ones."""
+    done = counter.accord("demo", "run", "shortage")
+    assert done.returncode == 0, done.stderr
+    for words in ("3 available", "order.rejected", "orders show", "/v1/orders/ord_"):
+        assert words in done.stdout
+    unknown = counter.accord("demo", "run", "teleport")
+    assert unknown.returncode == 2
+    assert "happy-path" in unknown.stderr
+
+
+def test_real_orders_are_accounted_for(counter: Counter) -> None:
+    """Fifteen invoices of the extract: every order ends, every unit and penny is somewhere, every law holds."""
+    # when
+    code, report = counter.accord_json("demo", "retail", "--orders", "15", "--run", "first", "--seed", "5")
+    # then
+    assert (code, report["ok"]) == (0, True), report
+    assert report["posted"] == report["accepted"] == report["completed"] == 15
+    assert report["units"]["ordered"] == report["units"]["delivered"]
+    assert report["money"]["captured_minor"] == report["money"]["owed_minor"] == report["money"]["ordered_minor"]
+    assert (report["still_open"], report["refused"], report["check"]["violations"]) == (0, {}, 0)
+    assert report["parcels"] == report["floor"]["handed_over"] == report["floor"]["delivered"] >= 15
+    # and when
+    code, again = counter.accord_json("demo", "retail", "--orders", "15", "--run", "first", "--seed", "5")
+    # then
+    assert (code, again["units"], again["money"]) == (0, report["units"], report["money"])
+    assert (again["parcels"], again["floor"]["handed_over"]) == (report["parcels"], 0)
+    assert again["check"]["orders"] == report["check"]["orders"]
+
+
+def test_a_file_that_is_no_retail_file_is_refused(counter: Counter) -> None:
+    """Exit code 2, and the missing columns by name."""
+    other = counter.path / "other.csv"
+    other.write_text("a,b\n1,2\n")
+    done = counter.accord("demo", "retail", "--file", str(other))
+    assert done.returncode == 2
+    assert "InvoiceNo" in done.stderr
+    late = counter.accord("demo", "retail", "--from", "2030-01-01")
+    assert late.returncode == 2
+    assert "holds no sale" in late.stderr
+
+
+def test_check_compares_workflows_and_finds_what_is_planted(counter: Counter) -> None:
+    """Exit code 0 while every law holds; 1 with the order's name when a row is no longer its workflow's."""
+    # given
+    _, told = counter.accord_json("demo", "run", "happy-path")
+    order_id = told["order"]["id"]
+    code, report = counter.accord_json("check", "--workflows", "200")
+    assert (code, report["violations"], report["open_orders"]) == (0, 0, 0)
+    assert report["workflows"]["agreed"] == report["orders"]
+    # when
+    plant(
+        counter.site.database_url,
+        f"UPDATE orders SET state_digest = 'forged' WHERE order_id = '{order_id}'",  # noqa: S608 - our own id
+    )
+    # then
+    code, report = counter.accord_json("check", "--workflows", "200")
+    found = {check["name"]: check["keys"] for check in report["checks"] if check["count"]}
+    assert code == 1
+    assert found == {"header_is_not_its_rows": [order_id], "workflow_is_not_its_row": [order_id]}
+    assert "2 VIOLATIONS" in counter.accord("check").stderr

@@ -1,0 +1,162 @@
+"""`accord orders` as a person meets it: real processes, JSON on request, and exit codes that mean something."""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.counter import Counter, open_counter
+from tests.support.stack import Site
+
+DONE, FAILED, USAGE, REFUSED, UNREACHABLE = range(5)
+
+
+@pytest.fixture(scope="module")
+async def counter(
+    new_site: Callable[[], Awaitable[Site]], tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Counter]:
+    """The command, with a worker and an API behind it and the demo's data in the database."""
+    opened = open_counter(await new_site(), tmp_path_factory.mktemp("counter"))
+    yield opened
+    opened.stop()
+
+
+def place(counter: Counter, *options: str) -> dict[str, object]:
+    """Place an order and return it."""
+    code, order = counter.accord_json("orders", "create", "--wait", "20", *(options or ("--sku", "LAMP-OAK:2")))
+    assert code == DONE
+    return order
+
+
+def test_an_order_from_options_is_promised(counter: Counter) -> None:
+    """Two lamps and a mug at the demo's prices, held and promised."""
+    order = place(counter, "--sku", "LAMP-OAK:2", "--sku", "MUG-BLUE", "--city", "Boston")
+    assert order["status"] in ("confirmed", "in_fulfillment")
+    assert order["totals"]["ordered_minor"] == 2 * 4500 + 1200  # type: ignore[index]
+    assert order["promise"]["state"] == "on_track"  # type: ignore[index]
+
+
+def test_an_order_from_a_file_is_placed_once(counter: Counter, tmp_path: Path) -> None:
+    """The same key again answers with the first order."""
+    body = {
+        "channel": "web-us",
+        "currency": "USD",
+        "customer": {"name": "Jamie Example"},
+        "ship_to": {
+            "name": "Jamie Example",
+            "lines": ["1 Sample Street"],
+            "city": "Cambridge",
+            "region": "MA",
+            "postal_code": "02139",
+            "country": "US",
+        },
+        "lines": [{"sku": "MUG-BLUE", "quantity": 1, "unit_price_minor": 1200}],
+        "tenders": [{"reference": "pm_ok", "amount_minor": 1200}],
+        "total_minor": 1200,
+    }
+    file = tmp_path / "order.json"
+    file.write_text(json.dumps(body))
+    first = place(counter, str(file), "--idempotency-key", "file-1")
+    again = place(counter, str(file), "--idempotency-key", "file-1")
+    assert first["id"] == again["id"]
+
+
+def test_show_tells_the_story_on_one_screen(counter: Counter) -> None:
+    """Header, promise, parts, timeline, who is waited for, what can be done; JSON holds the events too."""
+    order = place(counter)
+    number = str(order["order_number"])
+    shown = counter.accord("orders", "show", number)
+    assert shown.returncode == DONE
+    for words in (f"Order {number} · web-us · 1 lines · 90.00 USD", "Promise", "order.confirmed", "Can do", "waiting"):
+        assert words in shown.stdout
+    code, by_id = counter.accord_json("orders", "show", str(order["id"]))
+    assert code == DONE
+    assert by_id["order_number"] == number
+    assert by_id["events"][0]["type"] == "order.confirmed"
+
+
+def test_list_filters_and_reads_as_json(counter: Counter) -> None:
+    """Newest first, bounded, of one status."""
+    newest = place(counter)
+    code, listed = counter.accord_json("orders", "list", "--limit", "1")
+    assert code == DONE
+    assert [order["id"] for order in listed["data"]] == [newest["id"]]
+    code, none = counter.accord_json("orders", "list", "--status", "completed", "--channel", "retail-uk")
+    assert (code, none) == (DONE, {"data": []})
+    assert str(newest["order_number"]) in counter.accord("orders", "list").stdout
+
+
+def test_a_cancelled_order_ends_and_can_be_followed(counter: Counter) -> None:
+    """The plan first, then the outcome; `watch` prints one document per event and ends with the order."""
+    number = str(place(counter)["order_number"])
+    code, plan = counter.accord_json("orders", "cancel", number, "--dry-run")
+    assert (code, plan["allowed"]) == (DONE, True)
+    code, outcome = counter.accord_json("orders", "cancel", number, "--wait", "20")
+    assert (code, outcome["state"]) == (DONE, "confirmed")
+    watched = counter.accord("orders", "watch", number, "--timeout", "30", "--json")
+    assert watched.returncode == DONE
+    events = [json.loads(line) for line in watched.stdout.splitlines()]
+    assert [event["sequence"] for event in events] == list(range(1, len(events) + 1))
+    assert events[-1]["type"] == "order.cancelled"
+
+
+def test_what_a_rule_refuses_leaves_with_three(counter: Counter) -> None:
+    """A closed order cannot be cancelled, a shortage says what is available; both print the problem."""
+    number = str(place(counter)["order_number"])
+    assert counter.accord("orders", "cancel", number, "--wait", "20").returncode == DONE
+    assert counter.accord("orders", "watch", number, "--timeout", "30").returncode == DONE
+    code, problem = counter.accord_json("orders", "cancel", number)
+    assert (code, problem["status"]) == (REFUSED, 409)
+    code, problem = counter.accord_json("orders", "create", "--sku", "CLOCK-BRASS:40", "--wait", "20")
+    assert (code, problem["type"]) == (REFUSED, "/problems/out-of-stock")
+    assert problem["lines"] == [{"line": 1, "sku": "CLOCK-BRASS", "requested": 40, "available": 3}]
+    assert "3 available" in counter.accord("orders", "create", "--sku", "CLOCK-BRASS:40").stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("create",), "at least one --sku"),
+        (("create", "--sku", "LAMP-OAK:x"), "SKU:QUANTITY"),
+        (("create", "--sku", "NO-SUCH:1"), "add a price"),
+        (("create", "--sku", "LAMP-OAK:1", "--city", "Atlantis"), "Atlantis"),
+        (("create", "missing.json"), "missing.json"),
+        (("create", "--sku", "NO-SUCH:1@100"), "unknown_sku"),
+        (("list", "--status", "lost"), "status"),
+        (("list", "--limit", "0"), "limit"),
+        (("cancel", "1", "--reason"), "reason"),
+    ],
+)
+def test_what_cannot_be_meant_leaves_with_two(counter: Counter, arguments: tuple[str, ...], says: str) -> None:
+    """Usage errors name what was wrong, and nothing is placed."""
+    done = counter.accord("orders", *arguments)
+    assert done.returncode == USAGE, done.stderr
+    assert says in done.stderr
+
+
+def test_what_does_not_exist_leaves_with_one(counter: Counter) -> None:
+    """An unknown order is a failed command, told in words and as the API's problem."""
+    for command in ("show", "watch", "cancel"):
+        code, problem = counter.accord_json("orders", command, "404404")
+        assert (code, problem["type"]) == (FAILED, "/problems/not-found")
+
+
+def test_an_api_that_is_not_there_leaves_with_four(counter: Counter) -> None:
+    """After its patience the command says so and how to start one."""
+    done = counter.accord("orders", "list", ACCORD_API_URL="http://127.0.0.1:9")
+    assert done.returncode == UNREACHABLE
+    assert "did not answer" in done.stderr
+
+
+def test_without_a_key_the_command_says_where_to_get_one(counter: Counter, tmp_path: Path) -> None:
+    """No folder of a stack and no key in the environment: usage, exit code 2."""
+    done = counter.accord("orders", "list", ACCORD_DATA_DIR=str(tmp_path))
+    assert done.returncode == USAGE
+    assert "ACCORD_API_KEY" in done.stderr
+
+
+def test_a_key_of_another_role_is_refused(counter: Counter) -> None:
+    """The API decides what a key may do."""
+    code, problem = counter.accord_json("orders", "list", ACCORD_API_KEY=counter.site.keys["warehouse"])
+    assert (code, problem["status"]) == (REFUSED, 403)
