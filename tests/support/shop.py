@@ -10,9 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
-from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
+from temporalio.client import WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 
 from domain.ids import derived_id, new_id
@@ -25,12 +23,14 @@ from domain.orders import (
     Split,
     TenderAsk,
 )
-from providers.simulation import Simulation
+from store.engine import transaction
+from store.intake import Asked, put_order
+from store.vault import KeyRing, seal
 from tests.support.eventually import eventually
+from tests.support.shop_views import Order, Refusal, ShopViews
 from workflows.messages import (
     Accept,
     Accepted,
-    AcceptOutcome,
     CancelOrder,
     CancelOutcome,
     CarrierEvent,
@@ -55,53 +55,18 @@ NODES = {
 ZONE = "US-MA"
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """What a validator said."""
-
-    code: str
-    detail: str
-    alternative: str | None
-
-
 @dataclass
-class Order:
-    """An order in a story."""
-
-    placed: PlaceOrder
-    handle: WorkflowHandle[Any, OrderClosed]
-    outcome: AcceptOutcome | None = None
-
-    @property
-    def id(self) -> str:
-        """Its order id."""
-        return self.placed.order_id
-
-    @property
-    def tender_id(self) -> str:
-        """The id of its first tender."""
-        return self.placed.tenders[0].tender_id
-
-
-@dataclass
-class Shop:
+class Shop(ShopViews):
     """A channel with its own SKUs on a site."""
 
-    client: Client
-    engine: AsyncEngine
-    simulation: Simulation
-    task_queue: str = "orders"
+    vault_keys: KeyRing = field(default=(), repr=False)
     channel: str = field(default_factory=lambda: f"shop-{next(_NUMBERS)}-{new_id('x', 0)[-6:].lower()}")
-
-    async def sql(self, statement: str, **values: Any) -> list[dict[str, Any]]:
-        """Look into the database, or prepare it."""
-        async with self.engine.begin() as connection:
-            result = await connection.execute(text(statement), values)
-            return [dict(row) for row in result.mappings()] if result.returns_rows else []
 
     async def opens(self, **rules: Any) -> "Shop":
         """Write the channel, the network and this channel's own order rules."""
-        await self.sql("INSERT INTO channels (channel, currency) VALUES (:c, 'USD') ON CONFLICT DO NOTHING", c=self.channel)
+        await self.sql(
+            "INSERT INTO channels (channel, currency) VALUES (:c, 'USD') ON CONFLICT DO NOTHING", c=self.channel
+        )
         await self.sql(
             "INSERT INTO zones VALUES (:z, 'US', 'MA', NULL, 42.36, -71.06, 'America/New_York') ON CONFLICT DO NOTHING",
             z=ZONE,
@@ -121,7 +86,9 @@ class Shop:
                 " ON CONFLICT DO NOTHING",
                 n=node,
             )
-            await self.sql("INSERT INTO lanes VALUES (:n, :z, 'standard', :d) ON CONFLICT DO NOTHING", n=node, z=ZONE, d=days)
+            await self.sql(
+                "INSERT INTO lanes VALUES (:n, :z, 'standard', :d) ON CONFLICT DO NOTHING", n=node, z=ZONE, d=days
+            )
         if rules:
             await self.sql(
                 "INSERT INTO ruleset_versions (kind, channel, version, owner, body)"
@@ -140,7 +107,9 @@ class Shop:
         sku = self.sku(name)
         await self.sql("INSERT INTO items (sku, name) VALUES (:s, :s) ON CONFLICT DO NOTHING", s=sku)
         for node, units in nodes.items():
-            await self.sql("INSERT INTO stock_levels (sku, node_id, on_hand) VALUES (:s, :n, :q)", s=sku, n=node, q=units)
+            await self.sql(
+                "INSERT INTO stock_levels (sku, node_id, on_hand) VALUES (:s, :n, :q)", s=sku, n=node, q=units
+            )
             await self.sql(
                 "INSERT INTO stock_movements (sku, node_id, on_hand_delta, reason, business_key, actor)"
                 " VALUES (:s, :n, :q, 'opening_count', :k, 'test')",
@@ -186,6 +155,12 @@ class Shop:
             placed_at=datetime.now(UTC),
         )
 
+    async def takes_in(self, placed: PlaceOrder, reference: str, personal: dict[str, Any] | None = None) -> bool:
+        """Store the order as the front end does; False when the channel's reference is taken."""
+        asked = Asked("stories", "createOrder", new_id("key", 0), b"fingerprint")
+        sealed = seal(self.vault_keys, placed.order_id, placed.customer_ref, personal or {})
+        return await transaction(self.engine, lambda c: put_order(c, asked, placed, reference, sealed, 1.0))
+
     async def place(self, *lines: tuple[str, int], **options: Any) -> Order:
         """Place an order and wait for the answer."""
         return await self.submit(self.order(*lines, **options))
@@ -194,18 +169,30 @@ class Shop:
         """Start the order and wait for its answer."""
         operation = start_operation(placed)
         outcome: Any = await self.client.execute_update_with_start_workflow(
-            "accept", Accept(), id="accept", start_workflow_operation=operation, result_type=Accepted | Rejected  # type: ignore[arg-type]
+            "accept",
+            Accept(),
+            id="accept",
+            start_workflow_operation=operation,
+            result_type=Accepted | Rejected,  # type: ignore[arg-type]
         )
         handle: Any = self.client.get_workflow_handle(f"order-{placed.order_id}", result_type=OrderClosed)
         return Order(placed, handle, outcome)
+
+    def control(self, placed: PlaceOrder, name: str, value: str | int) -> None:
+        """Change how the simulated providers treat this order; `down`, `decline`, `delay_ms`, `stop` and so on."""
+        self.simulation.set_control(name, value, placed.order_id)
+
+    def normal(self, placed: PlaceOrder, name: str) -> None:
+        """Take a control back."""
+        self.simulation.clear_control(name, placed.order_id)
 
     # --- the world outside ----------------------------------------------------------------------------
 
     async def parts(self, order: Order) -> list[dict[str, Any]]:
         """The order's fulfillment orders with their parcels, by node."""
         return await self.sql(
-            "SELECT f.*, s.tracking_number, s.tracking FROM fulfillment_orders f LEFT JOIN shipments s USING (shipment_id)"
-            " WHERE f.order_id = :o ORDER BY f.node_id",
+            "SELECT f.*, s.tracking_number, s.tracking FROM fulfillment_orders f"
+            " LEFT JOIN shipments s USING (shipment_id) WHERE f.order_id = :o ORDER BY f.node_id",
             o=order.id,
         )
 
@@ -266,10 +253,24 @@ class Shop:
             await self.delivers(order, part)
         return await order.handle.result()
 
-    async def cancel(self, order: Order, command_id: str = "cancel-1") -> CancelOutcome:
-        """Somebody cancels."""
+    async def lapses(self, order: Order) -> None:
+        """Wait until the order's reservation has expired."""
+
+        async def expired() -> bool:
+            return "reservation.expired" in await self.events(order)
+
+        await eventually(expired)
+
+    async def cancel(self, order: Order, command_id: str = "cancel-1", update_id: str = "") -> CancelOutcome:
+        """Somebody cancels. The update id is the command id unless a story sends the command twice."""
         message = CancelOrder(command_id=command_id, reason=CancelReason.CHANGED_MIND)
-        return await order.handle.execute_update("cancel", message, id=command_id, result_type=CancelOutcome)
+        return await order.handle.execute_update(
+            "cancel", message, id=update_id or command_id, result_type=CancelOutcome
+        )
+
+    async def signal(self, order: Order, name: str, content: object) -> None:
+        """Somebody who cannot wait for an answer sends a signal."""
+        await order.handle.signal(name, content)
 
     async def try_cancel(self, order: Order, command_id: str = "cancel-1") -> Refusal:
         """Somebody cancels and is refused."""
@@ -280,62 +281,14 @@ class Shop:
         message = PaymentEvent(
             command_id=command_id, tender_id=order.tender_id, fact="method_updated", reference=reference
         )
-        return await order.handle.execute_update("payment_event", message, id=command_id, result_type=PaymentEventOutcome)
+        return await order.handle.execute_update(
+            "payment_event", message, id=command_id, result_type=PaymentEventOutcome
+        )
 
     async def retry(self, order: Order, command_id: str = "retry-1") -> RetryOutcome:
         """Somebody says: now."""
         message = RetryNow(command_id=command_id)
         return await order.handle.execute_update("retry_now", message, id=command_id, result_type=RetryOutcome)
-
-    # --- what a story looks at ------------------------------------------------------------------------
-
-    async def header(self, order: Order) -> dict[str, Any]:
-        """The order's row."""
-        return (await self.sql("SELECT * FROM orders WHERE order_id = :o", o=order.id))[0]
-
-    async def becomes(self, order: Order, **wanted: Any) -> dict[str, Any]:
-        """Wait until the order's row says so."""
-
-        async def so() -> dict[str, Any] | None:
-            rows = await self.sql("SELECT * FROM orders WHERE order_id = :o", o=order.id)
-            return rows[0] if rows and all(rows[0][k] == v for k, v in wanted.items()) else None
-
-        return await eventually(so)
-
-    async def events(self, order: Order) -> list[str]:
-        """The types of its timeline, in order."""
-        rows = await self.sql("SELECT type FROM order_events WHERE order_id = :o ORDER BY sequence", o=order.id)
-        return [row["type"] for row in rows]
-
-    async def reserved(self, name: str) -> dict[str, int]:
-        """Reserved units per node."""
-        rows = await self.sql("SELECT node_id, reserved FROM stock_levels WHERE sku = :s", s=self.sku(name))
-        return {row["node_id"]: row["reserved"] for row in rows}
-
-    async def on_hand(self, name: str) -> dict[str, int]:
-        """Units on hand per node."""
-        rows = await self.sql("SELECT node_id, on_hand FROM stock_levels WHERE sku = :s", s=self.sku(name))
-        return {row["node_id"]: row["on_hand"] for row in rows}
-
-    async def money(self, order: Order) -> dict[str, int]:
-        """Authorized, captured and refunded over its tenders."""
-        rows = await self.sql(
-            "SELECT coalesce(sum(authorized_minor),0)::int AS authorized, coalesce(sum(captured_minor),0)::int AS captured,"
-            " coalesce(sum(refunded_minor),0)::int AS refunded FROM tenders WHERE order_id = :o",
-            o=order.id,
-        )
-        return dict(rows[0])
-
-    async def agrees(self, order: Order) -> None:
-        """Law I15: the workflow and the database tell the same story, and the timeline has no gaps."""
-        closed = await order.handle.result()
-        header = await self.header(order)
-        assert header["state_digest"] == closed.digest
-        events = await self.sql(
-            "SELECT min(sequence) AS first, max(sequence) AS last, count(*) AS n FROM order_events WHERE order_id = :o",
-            o=order.id,
-        )
-        assert events[0] == {"first": 1, "last": header["version"], "n": header["version"]}
 
 
 async def refusal_of(call: Any) -> Refusal:
