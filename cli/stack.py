@@ -155,7 +155,7 @@ def _wait_until_ready(folder: StackFolder, say: Say, owner: subprocess.Popen[byt
     told = 0
     limit = time.monotonic() + START_LIMIT_S
     while time.monotonic() < limit:
-        ready = folder.read_run().get("phase") == "ready"
+        ready = _is_ready(folder.read_run(), owner)
         if owner is not None:
             printed = log.read_text(errors="replace").splitlines()
             told = _tell_steps(printed, told, say)
@@ -167,6 +167,14 @@ def _wait_until_ready(folder: StackFolder, say: Say, owner: subprocess.Popen[byt
             return
         time.sleep(0.2)
     raise StackError("The stack did not get ready in time", f"{program()} logs supervisor")
+
+
+def _is_ready(run: dict[str, Any], owner: subprocess.Popen[bytes] | None) -> bool:
+    """True when a living supervisor says so: what a dead one has left behind does not count."""
+    supervisor = recorded_process(run["supervisor"]) if "supervisor" in run else None
+    if supervisor is None or (owner is not None and supervisor.pid != owner.pid):
+        return False
+    return bool(run.get("phase") == "ready")
 
 
 def _tell_steps(printed: list[str], told: int, say: Say) -> int:

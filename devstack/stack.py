@@ -22,6 +22,7 @@ from devstack.versions import TEMPORAL_VERSION, UI_VERSION
 
 CHECKOUT = Path(__file__).parents[1]
 STOP_ORDER = ("api", "worker", "ui", "temporal", "postgres")
+HURRY_S = 2.0
 STEP_LIMIT_S = 300.0
 DEVELOPMENT_CONFIG = temporal.CONFIG / "development.yaml"
 TEST_CONFIG = temporal.CONFIG / "test.yaml"
@@ -47,6 +48,15 @@ class StackOptions:
     ui: bool = True
     dynamic_config: Path = DEVELOPMENT_CONFIG
     preferred_ports: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """How one child ended: by itself, or killed when its limit had passed."""
+
+    name: str
+    seconds: float
+    by_itself: bool
 
 
 class Stack:
@@ -255,30 +265,31 @@ class Stack:
         """What is written in the run file."""
         return dict(self._run)
 
-    def stop(self, hurry: Callable[[], bool] = lambda: False) -> list[str]:
+    def stop(self, hurry: Callable[[], bool] = lambda: False) -> tuple[Stopped, ...]:
         """Stop all children in order, then give the folder back.
 
         Args:
             hurry: asked while waiting; True shortens the limits.
 
         Returns:
-            Names of those that had to be killed.
+            How each of them ended.
         """
-        killed: list[str] = []
-        for name in sorted(self.children, key=_stop_position):
-            child = self.children[name]
-            child.signal(child.spec.stop_signal)
-            limit = time.monotonic() + child.spec.stop_limit_s
-            while child.running() and time.monotonic() < limit and not hurry():
-                time.sleep(0.05)
-            if not child.wait_for_end(2.0 if hurry() else 0.1):
-                killed.append(name)
+        stopped = tuple(_stop(self.children[name], hurry) for name in sorted(self.children, key=_stop_position))
         self.folder.release()
-        return killed
+        return stopped
 
     def log_end(self, name: str, count: int = 15) -> list[str]:
         """The last lines of one child's log."""
         return last_lines(self.folder.logs / f"{name}.log", count)
+
+
+def _stop(child: Child, hurry: Callable[[], bool]) -> Stopped:
+    began = time.monotonic()
+    child.signal(child.spec.stop_signal)
+    while child.running() and time.monotonic() - began < child.spec.stop_limit_s and not hurry():
+        time.sleep(0.05)
+    by_itself = child.wait_for_end(HURRY_S if hurry() else 0.1)
+    return Stopped(child.spec.name, time.monotonic() - began, by_itself)
 
 
 def temporal_version(source: TemporalSource) -> str:

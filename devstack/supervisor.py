@@ -192,11 +192,12 @@ class Supervisor:
             return
         self._say("\n stopping (again to hurry)")
         requested = self._stops
-        began = time.monotonic()
-        killed = self._stack.stop(hurry=lambda: self._stops > max(requested, 1))
-        for name in killed:
-            self._say(f" ! {name} did not end in time and was killed")
-        self._say(f" stopped in {time.monotonic() - began:.1f} s; data stays in {self._stack.folder.root}")
+        stopped = self._stack.stop(hurry=lambda: self._stops > max(requested, 1))
+        for child in stopped:
+            if not child.by_itself:
+                self._say(f" ! {child.name} did not end in time and was killed")
+        each = ", ".join(f"{child.name} {child.seconds:.1f} s" for child in stopped)
+        self._say(f" stopped: {each}; data stays in {self._stack.folder.root}")
 
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
