@@ -5,12 +5,12 @@ from typing import Annotated
 from fastapi import Path
 from fastapi.responses import JSONResponse, Response
 
-from api.answers import Decision, DecisionList
 from api.front import CurrentCall
 from api.orders import PRIVATE, OrderId
 from api.problems import not_found
 from api.rendering import render_decision
 from api.routing import Routes
+from api.work_answers import Decision, DecisionList
 from store.reads import list_decisions, read_decision
 
 routes = Routes()

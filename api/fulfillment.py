@@ -6,7 +6,6 @@ from fastapi import Path, Query
 from fastapi.responses import JSONResponse, Response
 
 from api import examples
-from api.answers import FulfillmentOrder, FulfillmentOrderList, ReportResult, ScanResult
 from api.cancellations import command_headers
 from api.commanding import Message, Outcome, command
 from api.front import CurrentCall
@@ -15,6 +14,7 @@ from api.problems import not_found
 from api.rendering import render_work
 from api.routing import COMMAND_PROBLEMS, KEY_HEADER, WAIT_HEADER, Routes
 from api.schemas import FulfillmentReport, ShipmentEvent
+from api.work_answers import FulfillmentOrder, FulfillmentOrderList, ReportResult, ScanResult
 from domain.ids import derived_id
 from domain.lifecycle import FulfillmentState
 from domain.permissions import actor_of

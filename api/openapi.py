@@ -10,9 +10,9 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from api.answers import ProblemOut
 from api.assembly import assemble, request_bodies
 from api.limits import Limits
+from api.service_answers import ProblemOut
 from domain.permissions import OPERATIONS, Role
 
 DOCS = Path(__file__).parent.parent / "docs"

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from api.problems import Finding, Problem, invalid
-from api.schemas import AddressIn, CreateOrder
+from api.schemas import CreateOrder, ShipTo
 from domain.ids import OrderId, Sku, TenderId, derived_id
 from domain.money import UnknownCurrency, currency_digits
 from domain.orders import MAX_MINOR, OrderLine, PlaceOrder, TenderAsk
@@ -13,7 +13,7 @@ from store.intake import OrderFacts
 MAX_UNITS = 1_000_000
 
 
-def city_key(address: AddressIn) -> str:
+def city_key(address: ShipTo) -> str:
     """The city as metropolitan zones name it: small letters, words joined by hyphens."""
     return "-".join(address.city.casefold().split())
 

@@ -42,7 +42,7 @@ class CustomerIn(Body):
     locale: Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$", max_length=35)] | None = None
 
 
-class AddressIn(Body):
+class ShipTo(Body):
     """Where it goes. Country as ISO 3166-1 alpha-2; `region` as the country writes it, like MA."""
 
     name: Name
@@ -97,7 +97,7 @@ class CreateOrder(Body):
     order_number: Reference | None = None
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
     customer: CustomerIn
-    ship_to: AddressIn
+    ship_to: ShipTo
     lines: Annotated[tuple[LineIn, ...], Field(min_length=1, max_length=MAX_LINES)]
     shipping: ShippingIn = ShippingIn()
     preferences: PreferencesIn = PreferencesIn()

@@ -12,10 +12,10 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.service import RPCError
 
-from api.answers import Check, Health, ProblemList, ProblemPage, Readiness, Version
 from api.front import Front
 from api.problems import PROBLEMS, Problem, ProblemType, not_found
 from api.routing import Routes
+from api.service_answers import Check, Health, ProblemList, ProblemPage, Readiness, Version
 from store.reads import database_revision, expected_revision
 from workflows.visibility import SEARCH_ATTRIBUTES
 

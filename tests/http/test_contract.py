@@ -6,7 +6,7 @@ from typing import Any
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
-from api import answers, examples
+from api import answers, examples, service_answers, work_answers
 from api.assembly import ALL_ROUTES, assemble, request_bodies
 from api.commanding import MESSAGES
 from api.gateway import OUTCOMES
@@ -106,14 +106,14 @@ async def test_answers_are_what_they_document(desk: FrontDesk) -> None:
     order = await desk.place(("LAMP", 2))
     _fits(answers.Order, order)
     part = await desk.packed(order["id"])
-    _fits(answers.FulfillmentOrder, part)
-    _fits(answers.FulfillmentOrderList, (await warehouse.get("/v1/fulfillment-orders")).json())
+    _fits(work_answers.FulfillmentOrder, part)
+    _fits(work_answers.FulfillmentOrderList, (await warehouse.get("/v1/fulfillment-orders")).json())
     path = f"/v1/fulfillment-orders/{part['id']}/reports"
     left = {"report_id": "c", "kind": "handed_over", "occurred_at": AT}
-    _fits(answers.ReportResult, (await warehouse.post(path, left, WAIT)).json())
+    _fits(work_answers.ReportResult, (await warehouse.post(path, left, WAIT)).json())
     scan = {"event_id": "c", "type": "in_transit", "occurred_at": AT}
     scanned = await warehouse.post(f"/v1/shipments/{part['shipment_id']}/events", scan, WAIT)
-    _fits(answers.ScanResult, scanned.json())
+    _fits(work_answers.ScanResult, scanned.json())
     _fits(answers.Order, (await ops.get(f"/v1/orders/{order['id']}")).json())
     cancelled = await desk.place(("MUG", 1))
     cancellations = f"/v1/orders/{cancelled['id']}/cancellations"
@@ -123,8 +123,8 @@ async def test_answers_are_what_they_document(desk: FrontDesk) -> None:
     _fits(answers.CancellationList, (await storefront.get(cancellations)).json())
     _fits(answers.OrderList, (await ops.get("/v1/orders")).json())
     _fits(answers.EventList, (await ops.get(f"/v1/orders/{order['id']}/events")).json())
-    _fits(answers.DecisionList, (await ops.get(f"/v1/orders/{order['id']}/decisions")).json())
-    _fits(answers.ProblemOut, (await ops.get("/v1/orders/none")).json())
+    _fits(work_answers.DecisionList, (await ops.get(f"/v1/orders/{order['id']}/decisions")).json())
+    _fits(service_answers.ProblemOut, (await ops.get("/v1/orders/none")).json())
     auditor = await desk.known("auditor")
     _fits(answers.Order, (await auditor.get(f"/v1/orders/{order['id']}")).json())
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from api.placing import city_key
-from api.schemas import AddressIn
+from api.schemas import ShipTo
 from tests.support.eventually import eventually
 from tests.support.front_desk import FrontDesk
 
@@ -249,7 +249,7 @@ async def test_a_city_with_its_own_zone_wins_over_its_region(desk: FrontDesk) ->
         "SELECT place_order ->> 'zone_id' AS z FROM intake WHERE external_ref = :e", e=body["external_ref"]
     )
     assert rows == [{"z": "US-MA-new-bedford"}]
-    assert city_key(AddressIn.model_validate(body["ship_to"])) == "new-bedford"
+    assert city_key(ShipTo.model_validate(body["ship_to"])) == "new-bedford"
 
 
 async def test_respond_async_answers_before_the_outcome(desk: FrontDesk) -> None:
