@@ -34,7 +34,7 @@ from activities.stock import StockActivities
 from providers.catalog import ProviderChoice, Providers, make_providers
 from providers.faults import SimulationFaults
 from settings import Settings
-from store.commands import DueCommand, due_commands, settle_command
+from store.commands import DueCommand, due_commands, mark_delivered, settle_command
 from store.engine import make_engine, transaction
 from store.intake import due_orders
 from store.vault import KeyRing
@@ -189,14 +189,17 @@ def make_sweep(engine: AsyncEngine, client: Client) -> Sweep:
 async def _send_again(engine: AsyncEngine, client: Client, command: DueCommand) -> bool:
     """Signal a stored command under its own id; the order answers it once, however often it comes."""
     handle = client.get_workflow_handle(order_workflow_id(command.order_id))
+    known = [(command.order_id, command.command_id)]
     try:
         await handle.signal(command.kind, command.payload, rpc_timeout=timedelta(seconds=5))
+        await transaction(engine, lambda c: mark_delivered(c, known))
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
             closed = {"code": "order_closed", "detail": "the order was over before the command reached it"}
             await transaction(
                 engine, lambda c: settle_command(c, command.order_id, command.command_id, "refused", closed)
             )
+            await transaction(engine, lambda c: mark_delivered(c, known))
         log.warning("sweep.command_not_sent", order_id=command.order_id, command=command.kind, code=error.status.name)
         return False
     return True

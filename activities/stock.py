@@ -408,7 +408,7 @@ async def _cancel(change: OrderChange, ask: CancelAsk) -> None:
 async def _cancel_part(change: OrderChange, fulfillment_id: str) -> int:
     """Free one fulfillment order; nothing when it is cancelled already."""
     row = await fulfillment.read(change.connection, fulfillment_id)
-    if row["stage"] == Bucket.CANCELLED:
+    if row["stage"] in (Bucket.CANCELLED, Bucket.SHIPPED, Bucket.DELIVERED):
         return 0
     freed = await stock.free_committed(change.connection, fulfillment_id)
     units = [(line_no, q) for line_no, _, _, q in freed]

@@ -1,5 +1,6 @@
 """Composition root of the front end: connections, settings, and the server."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 
 from api.assembly import assemble
 from api.cursors import Cursors
+from api.deliveries import Deliveries
 from api.front import Front
 from api.identity import Identity
 from api.limits import Limits, RateLimiter
@@ -43,10 +45,14 @@ def create_app(settings: Settings, limits: Limits | None = None, client: Client 
         engine = make_engine(
             settings.dsn, settings.db_pool_size, settings.db_statement_timeout_ms, settings.db_lock_timeout_ms
         )
-        app.state.front = await _front(settings, chosen, engine, client)
+        front = await _front(settings, chosen, engine, client)
+        app.state.front = front
+        writing = asyncio.create_task(front.deliveries.run())
         try:
             yield
         finally:
+            writing.cancel()
+            await front.deliveries.flush()
             await engine.dispose()
 
     app = assemble(chosen, lifespan, docs=settings.env is Environment.DEVELOPMENT)
@@ -67,6 +73,7 @@ async def _front(settings: Settings, limits: Limits, engine: AsyncEngine, client
         pepper=settings.pepper,
         wait_default_s=settings.wait_default_s,
         wait_max_s=settings.wait_max_s,
+        deliveries=Deliveries(engine),
     )
 
 

@@ -145,7 +145,7 @@ async def _sent(
             return await _refuse(call, head, message, stored, opened, result)
         case Closed():
             return await _nobody_there(call, head, message, stored, opened)
-        case Pending(note):
+        case Pending(note=note):
             if asked.key is not None:
                 await call.front.write(lambda c: mark_answered(c, asked))
             return Outcome(stored, {}, done=False, replayed=opened.by_key, note=note)
@@ -170,6 +170,8 @@ async def _send(call: Call, head: OrderHead, stored: StoredCommand, wait: Wait) 
         if pause_s is None or not early or left <= pause_s:
             break
         await asyncio.sleep(pause_s)
+    if isinstance(result, Answered) or (isinstance(result, Pending) and result.delivered):
+        call.front.deliveries.note(head.order_id, stored.command_id)
     return result
 
 

@@ -18,6 +18,7 @@ from temporalio.client import Client
 
 from api.bodies import Model, fingerprint, read_json, validated
 from api.cursors import Cursors
+from api.deliveries import Deliveries
 from api.gateway import ACCEPTANCE_LIMIT_S
 from api.identity import Identity
 from api.limits import Limits, RateLimiter
@@ -66,6 +67,7 @@ class Front:
     pepper: bytes
     wait_default_s: float
     wait_max_s: float
+    deliveries: Deliveries
     task_queue: str = "orders"
 
     async def read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:

@@ -71,9 +71,13 @@ class Refused:
 
 @dataclass(frozen=True)
 class Pending:
-    """Durable, and no outcome yet. `note` says why when it is not just slow."""
+    """Durable, and no outcome yet. `note` says why when it is not just slow.
+
+    `delivered`: the engine has it for good; otherwise the sweep hands it on.
+    """
 
     note: str | None = None
+    delivered: bool = False
 
 
 @dataclass(frozen=True)
@@ -161,7 +165,7 @@ async def send_command(
     except RPCError as problem:
         if problem.status is RPCStatusCode.NOT_FOUND:
             return Closed()
-        return Pending(ENGINE_AWAY)
+        return await _leave(handle, update_name, argument, ENGINE_AWAY)
     return await _outcome(update, deadline)
 
 
@@ -170,11 +174,11 @@ async def _outcome(update: WorkflowUpdateHandle[Frozen], deadline: float) -> Sen
     try:
         return Answered(await _result(update, deadline))
     except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError):
-        return Pending()
+        return Pending(delivered=True)
     except WorkflowUpdateFailedError as problem:
         return _refusal(problem)
     except RPCError as problem:
-        return Closed() if problem.status is RPCStatusCode.NOT_FOUND else Pending()
+        return Closed() if problem.status is RPCStatusCode.NOT_FOUND else Pending(delivered=True)
 
 
 async def _leave(handle: WorkflowHandle[Any, Any], name: str, argument: Frozen, note: str | None) -> Pending | Closed:
@@ -186,7 +190,7 @@ async def _leave(handle: WorkflowHandle[Any, Any], name: str, argument: Frozen, 
         return Pending(ENGINE_AWAY)
     except RPCError as problem:
         return Closed() if problem.status is RPCStatusCode.NOT_FOUND else Pending(ENGINE_AWAY)
-    return Pending(note)
+    return Pending(note, delivered=True)
 
 
 async def ask(client: Client, order_id: str, query: str, wait_s: float) -> Any:

@@ -6,6 +6,7 @@ actor. A command has one outcome for ever; whoever settles it first wins.
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,16 +107,22 @@ _LIST = text(
 )
 
 _SETTLE = text("""
-UPDATE commands SET state = :state, outcome = CAST(:outcome AS jsonb), settled_at = now()
+UPDATE commands SET state = :state, outcome = CAST(:outcome AS jsonb), settled_at = now(), delivered = true
  WHERE order_id = :order_id AND command_id = :command_id AND state = 'received'
 """)
 
 _DUE = text("""
 UPDATE commands SET next_send_at = now() + interval '30 seconds'
  WHERE (order_id, command_id) IN (
-   SELECT order_id, command_id FROM commands WHERE state = 'received' AND next_send_at <= now()
+   SELECT order_id, command_id FROM commands WHERE NOT delivered AND next_send_at <= now()
     ORDER BY next_send_at LIMIT :limit FOR UPDATE SKIP LOCKED)
 RETURNING order_id, command_id, kind, payload
+""")
+
+_DELIVERED = text("""
+UPDATE commands c SET delivered = true
+  FROM unnest(CAST(:order_ids AS text[]), CAST(:command_ids AS text[])) AS d(order_id, command_id)
+ WHERE c.order_id = d.order_id AND c.command_id = d.command_id AND NOT c.delivered
 """)
 
 _LATE_SCAN = text("""
@@ -199,8 +206,19 @@ async def settle_command(
     return result.rowcount == 1
 
 
+async def mark_delivered(connection: AsyncConnection, commands: Sequence[tuple[str, str]]) -> None:
+    """The engine has these (order id, command id) for good. Until then the sweep sends them again.
+
+    An outcome in the row is not enough: the transaction that wrote it may have outlived the workflow task
+    that wanted it, and then the order does not know of its own change yet.
+    """
+    if commands:
+        values = {"order_ids": [o for o, _ in commands], "command_ids": [c for _, c in commands]}
+        await connection.execute(_DELIVERED, values)
+
+
 async def due_commands(connection: AsyncConnection, limit: int) -> tuple[DueCommand, ...]:
-    """Commands without an outcome, to be sent again as signals. Each is due in 30 s again."""
+    """Commands that their order may not know of, to be sent again as signals. Each is due in 30 s again."""
     rows = await connection.execute(_DUE, {"limit": limit})
     return tuple(DueCommand(**row) for row in rows.mappings())
 

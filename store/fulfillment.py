@@ -310,7 +310,7 @@ async def store_scan(
 _ASK_TO_STOP = text("""
 UPDATE fulfillment_orders SET state = 'cancellation_requested', wait_since = :now,
   wait_deadline = CAST(:now AS timestamptz) + make_interval(secs => :answer_s)
- WHERE fulfillment_id = ANY(:ids)
+ WHERE fulfillment_id = ANY(:ids) AND stage IN ('allocated', 'released', 'picked', 'packed')
 """)
 
 

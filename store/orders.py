@@ -133,11 +133,13 @@ SELECT :order_id, e.sequence, e.event_id, e.type, :now, e.actor, e.cause, e.comm
 """)
 
 _SETTLE_COMMAND = text("""
-INSERT INTO commands (order_id, command_id, kind, payload, payload_hash, actor, origin, state, outcome, settled_at)
+INSERT INTO commands (order_id, command_id, kind, payload, payload_hash, actor, origin, state, outcome, settled_at,
+                      delivered)
 VALUES (:order_id, :command_id, :kind, CAST(CAST(:payload AS text) AS jsonb),
         sha256(convert_to(CAST(:payload AS text), 'UTF8')),
         CAST(:actor AS jsonb), :origin, :state,
-        CAST(:outcome AS jsonb) || jsonb_build_object('order_version', CAST(:version AS int)), now())
+        CAST(:outcome AS jsonb) || jsonb_build_object('order_version', CAST(:version AS int)), now(),
+        :state <> 'applied' OR starts_with(:command_id, 'system:'))
 ON CONFLICT (order_id, command_id) DO UPDATE
   SET state = excluded.state, outcome = excluded.outcome, settled_at = now()
   WHERE commands.state = 'received'

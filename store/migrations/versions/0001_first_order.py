@@ -69,10 +69,11 @@ CREATE TABLE commands (
   received_at timestamptz NOT NULL DEFAULT now(),
   next_send_at timestamptz NOT NULL DEFAULT now() + interval '30 seconds',
   settled_at timestamptz,
+  delivered boolean NOT NULL DEFAULT false,
   PRIMARY KEY (order_id, command_id),
   CHECK ((state = 'received') = (outcome IS NULL))
 );
-CREATE INDEX commands_waiting ON commands (next_send_at) WHERE state = 'received';
+CREATE INDEX commands_waiting ON commands (next_send_at) WHERE NOT delivered;
 """
 
 ORDERS = """
