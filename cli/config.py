@@ -9,6 +9,7 @@ import typer
 from pydantic import SecretStr
 
 from cli.output import AsJson, document, speaker
+from cli.target import KEY_VARIABLE, URL_VARIABLE
 from settings import PREFIX, SECRETS_FILE, Settings, load_settings, load_temporal, names_temporal, read_run_file
 
 config = typer.Typer(help="Settings.", no_args_is_help=True)
@@ -38,7 +39,7 @@ def show(
 def unknown_variables() -> tuple[str, ...]:
     """Variables with our prefix that no setting reads: most often a typing mistake."""
     known = {PREFIX + name.upper() for name in Settings.model_fields}
-    known |= {name + "_FILE" for name in known}
+    known |= {name + "_FILE" for name in known} | {URL_VARIABLE, KEY_VARIABLE}
     return tuple(sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known))
 
 

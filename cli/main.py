@@ -2,39 +2,62 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from importlib import import_module
+import sys
 
 import typer
 
 from cli import processes, stack
 from cli.output import told_errors
 
-
-def _mount_the_rest(root: typer.Typer) -> None:
-    for name in ("orders", "demo"):
-        with suppress(ModuleNotFoundError):
-            root.add_typer(import_module(f"cli.{name}").app, name=name)
-    with suppress(ModuleNotFoundError):
-        root.command(name="check")(import_module("cli.check").check)
+HEAVY = ("orders", "demo", "check")  # they bring the HTTP client and the database with them
 
 
-app = typer.Typer(
-    name="accord",
-    help="An order orchestrator: each order is one durable Temporal workflow.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-stack.add_to(app)
-_mount_the_rest(app)
-processes.add_to(app)
+def make_app(wanted: str | None = None) -> typer.Typer:
+    """All commands, without importing those that were not asked for.
+
+    Args:
+        wanted: first word of the command line; anything that is not a command (`--help`, a typing mistake)
+            brings in everything, so that the list is complete.
+    """
+    app = typer.Typer(
+        name="accord",
+        help="An order orchestrator: each order is one durable Temporal workflow.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    stack.add_to(app)
+    processes.add_to(app)
+    if wanted in HEAVY or wanted not in names(app):
+        _add_heavy(app, HEAVY if wanted not in HEAVY else (wanted,))
+    return app
+
+
+def names(app: typer.Typer) -> set[str]:
+    """Names of the commands and groups of an application."""
+    commands = {one.name or (one.callback.__name__ if one.callback else "") for one in app.registered_commands}
+    return commands | {str(group.name) for group in app.registered_groups}
+
+
+def _add_heavy(app: typer.Typer, chosen: tuple[str, ...]) -> None:
+    if "orders" in chosen:
+        from cli.orders import app as orders
+
+        app.add_typer(orders, name="orders")
+    if "demo" in chosen:
+        from cli.demo import app as demo
+
+        app.add_typer(demo, name="demo")
+    if "check" in chosen:
+        from cli.check import check
+
+        app.command(help="Check the conservation laws of stock, quantities and money.")(check)
 
 
 def main() -> None:
     """Run one command and exit with its code."""
     with told_errors():
-        app()
+        make_app(sys.argv[1] if len(sys.argv) > 1 else None)()
 
 
 if __name__ == "__main__":

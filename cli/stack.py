@@ -16,6 +16,7 @@ import typer
 from cli.output import AsJson, ExitCode, document, people, program, speaker
 from devstack.children import last_lines, recorded_process
 from devstack.folder import StackFolder
+from devstack.generated import ROLES
 from devstack.report import Say, StackError
 from devstack.stack import Stack, StackOptions
 from devstack.supervisor import Supervisor
@@ -120,7 +121,12 @@ def _run_here(settings: Settings, *, demo: bool, say: Say, as_json: bool) -> int
 
     def ready(_: str) -> None:
         _show_links(stack.folder, say, as_json)
-        say("   Stop    Ctrl-C       Data stays in the folder       Start over    " + program() + " down --wipe")
+        if demo:
+            say(f"   Try            {program()} demo run happy-path")
+            say(f"                  {program()} demo retail --orders 100")
+            say(f"                  {program()} orders list")
+        say(f"   Stop           Ctrl-C; data stays in {_short(stack.folder.root)}")
+        say(f"   Start over     {program()} down --wipe")
 
     return Supervisor(stack, say, demo=demo, grace_s=settings.worker_grace_s).run(ready)
 
@@ -215,7 +221,7 @@ def _links(run: dict[str, Any], folder: StackFolder) -> dict[str, str]:
     links = {"API and docs": f"http://localhost:{ports.get('api')}/docs"}
     if "ui" in run.get("children", {}) or run.get("temporal_source") == "dev server":
         links["Temporal UI"] = f"http://localhost:{ports.get('ui')}/namespaces/default/workflows"
-    links["Keys"] = str(_short(folder.secrets))
+    links["Keys"] = f"{_short(folder.secrets)}    ({', '.join(ROLES)})"
     return links
 
 

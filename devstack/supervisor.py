@@ -122,8 +122,10 @@ class Supervisor:
         if marker.get("demo_data"):
             return
         with step(self._say, "demo data") as line:
-            self._stack.run_step("demo", "seed")
-            line.detail = "nodes, items, stock and rules loaded (first start only)"
+            new = json.loads(self._stack.run_step("demo", "seed", "--json"))
+            line.detail = (
+                f"{new['nodes']} nodes, {new['zones']} zones, {new['items']} items in stock (first start only)"
+            )
         self._stack.folder.write_marker({**marker, "demo_data": True})
 
     def _wait_for_poller(self) -> None:
