@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 from rich.table import Table
 
-from cli.check import CheckReport
+from cli.checking import CheckReport
 from cli.client import OrderView
 from cli.floor import FloorCounts
 from cli.retail_plan import CURRENCY, RetailPlan
