@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from api.placing import city_key
 from api.schemas import ShipTo
@@ -281,3 +282,25 @@ async def test_one_customer_keeps_one_reference_in_a_channel(desk: FrontDesk) ->
         " UNION ALL SELECT 1 FROM customer_refs WHERE encode(external_hash, 'escape') LIKE '%CANARY%'"
     )
     assert rows == []
+
+
+async def test_a_create_is_one_write_transaction_of_the_front_end(desk: FrontDesk) -> None:
+    """Key, intake and vault are one commit; reading the snapshot commits nothing."""
+    storefront = await desk.known("storefront")
+    body = desk.order(("LAMP", 1))
+    body["customer"]["external_ref"] = "known-customer"
+    await storefront.post("/v1/orders", {**body, "external_ref": "warm-up"}, {"prefer": "wait=15"})
+    commits = 0
+
+    def count(_: object) -> None:
+        nonlocal commits
+        commits += 1
+
+    engine = desk.app.state.front.engine.sync_engine
+    event.listen(engine, "commit", count)
+    try:
+        answer = await storefront.post("/v1/orders", body, {"prefer": "wait=15", "idempotency-key": "one-commit"})
+    finally:
+        event.remove(engine, "commit", count)
+    assert answer.status_code == 201
+    assert commits == 1
