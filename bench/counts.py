@@ -1,0 +1,197 @@
+"""What one order costs: history events, server commits, remote activities, own transactions.
+
+The order that is counted has one line, one node and one shipment, and is told `accept`, `packed`, `handed_over`
+and `delivered`. `python -m bench.counts [--orders N] [--json FILE]` runs it on engines of its own.
+"""
+
+import argparse
+import asyncio
+import json
+import time
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import psycopg
+from temporalio import workflow
+from temporalio.api.enums.v1 import EventType
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+
+from providers.catalog import ProviderChoice, make_providers
+from store.engine import make_engine
+from tests.support.shop import Shop
+from tests.support.stack import RunStack, Site, start_run_stack
+from worker import make_activities, make_worker
+
+IDLE_S = 6.0
+AT_ONCE = 8
+
+
+@workflow.defn(name="Bare")
+class Bare:
+    """Starts and completes, and does nothing else: the floor of what the engine costs."""
+
+    @workflow.run
+    async def run(self) -> None:
+        """Nothing."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Per order, averaged; `bare_commits` is what a workflow that does nothing costs in the same run."""
+
+    orders: int
+    events: int
+    events_most: int
+    remote_activities: int
+    server_commits: float
+    bare_commits: float
+    own_writing_transactions: float
+    own_commits: float
+
+    @property
+    def commits_ratio(self) -> float:
+        """Server commits against a bare workflow."""
+        return self.server_commits / self.bare_commits
+
+
+def _commits(stack: RunStack, *databases: str) -> int:
+    with psycopg.connect(stack.stack.admin_url("postgres"), autocommit=True) as connection:
+        connection.execute("SELECT pg_stat_clear_snapshot()")
+        row = connection.execute(
+            "SELECT sum(xact_commit) FROM pg_stat_database WHERE datname = ANY(%s)", (list(databases),)
+        ).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _database(site: Site) -> str:
+    return site.database_url.rsplit("/", 1)[-1].split("?")[0]
+
+
+def _writes(site: Site) -> int:
+    """Transactions that wrote, on the whole server: ids are given to those only."""
+    with psycopg.connect(site.database_url.replace("+psycopg", ""), autocommit=True) as connection:
+        row = connection.execute("SELECT count(*) FROM own_writes").fetchone()
+    return int(row[0]) if row else 0
+
+
+def _watch_writes(site: Site) -> None:
+    """Count writing transactions of our tables: one row per transaction id, written by triggers."""
+    with psycopg.connect(site.database_url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute("CREATE TABLE own_writes (xid xid8 PRIMARY KEY)")
+        connection.execute(
+            "CREATE FUNCTION note_write() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            " INSERT INTO own_writes VALUES (pg_current_xact_id()) ON CONFLICT DO NOTHING; RETURN NULL; END $$"
+        )
+        for table in ("intake", "orders", "payment_intents", "fulfillment_orders", "shipments", "commands"):
+            connection.execute(
+                f"CREATE TRIGGER note_write AFTER INSERT OR UPDATE ON {table}"  # noqa: S608 - names above
+                " FOR EACH STATEMENT EXECUTE FUNCTION note_write()"
+            )
+
+
+async def _intake(shop: Shop, order_id: str) -> None:
+    """The front end's transaction, as it stands before the engine hears of the order."""
+    await shop.sql(
+        "INSERT INTO intake (order_id, channel, order_number, customer_ref, principal, fingerprint, place_order)"
+        " VALUES (:o, :c, :o, 'cus_bench', 'bench', '', '{}')",
+        o=order_id,
+        c=shop.channel,
+    )
+
+
+async def measure(stack: RunStack, orders: int) -> Counts:
+    """Run `orders` orders and as many bare workflows on a site of their own."""
+    site = await stack.new_site()
+    _watch_writes(site)
+    settings = site.settings()
+    engine = make_engine(settings.dsn, 10)
+    client = await site.connect()
+    with make_providers(ProviderChoice(simulated_state=site.simulated_state)) as providers:
+        assert providers.simulation is not None
+        activities = make_activities(engine, providers, settings.vault_key_ring, "allow")
+        async with (
+            make_worker(client, activities, sandbox=False, grace_s=2),
+            Worker(client, task_queue="bare", workflows=[Bare], workflow_runner=UnsandboxedWorkflowRunner()),
+        ):
+            shop = await Shop(client, engine, providers.simulation).opens()
+            await shop.stocks("LAMP", EAST=orders * 2 + 10)
+            await _batch(2, lambda: _order(shop))
+            idle = await _idle_rate(stack)
+            bare = await _cost(stack, idle, orders, lambda: _bare(shop))
+            before_own, before_writes = _commits(stack, _database(site)), _writes(site)
+            handles: list[str] = []
+            commits = await _cost(stack, idle, orders, lambda: _order(shop, handles))
+            own = (_commits(stack, _database(site)) - before_own) / orders
+            writes = (_writes(site) - before_writes) / orders
+            histories = [await _history(shop, h) for h in handles[:10]]
+    await engine.dispose()
+    events = sorted(len(h) for h in histories)
+    remote = max(h.count(EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED) for h in histories)
+    return Counts(orders, events[len(events) // 2], events[-1], remote, commits, bare, writes, own)
+
+
+async def _order(shop: Shop, handles: list[str] | None = None) -> None:
+    placed = shop.order(("LAMP", 1))
+    await _intake(shop, placed.order_id)
+    order = await shop.submit(placed)
+    await shop.sees_through(order)
+    if handles is not None:
+        handles.append(order.handle.id)
+
+
+async def _bare(shop: Shop) -> None:
+    name = f"bare-{time.monotonic_ns()}-{id(object())}"
+    await shop.client.execute_workflow("Bare", id=name, task_queue="bare", run_timeout=timedelta(minutes=1))
+
+
+async def _history(shop: Shop, workflow_id: str) -> list[int]:
+    handle = shop.client.get_workflow_handle(workflow_id)
+    return [event.event_type async for event in handle.fetch_history_events()]
+
+
+async def _batch(count: int, one: object) -> None:
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def run() -> None:
+        async with gate:
+            await one()  # type: ignore[operator]
+
+    await asyncio.gather(*(run() for _ in range(count)))
+
+
+async def _idle_rate(stack: RunStack) -> float:
+    """Commits per second of the server when nobody asks it for anything."""
+    before = _commits(stack, "temporal", "temporal_visibility")
+    await asyncio.sleep(IDLE_S)
+    return (_commits(stack, "temporal", "temporal_visibility") - before) / IDLE_S
+
+
+async def _cost(stack: RunStack, idle_per_s: float, count: int, one: object) -> float:
+    began, before = time.monotonic(), _commits(stack, "temporal", "temporal_visibility")
+    await _batch(count, one)
+    await asyncio.sleep(2.0)  # queues of the server drain, statistics are written
+    took = time.monotonic() - began
+    return (_commits(stack, "temporal", "temporal_visibility") - before - idle_per_s * took) / count
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--orders", type=int, default=100)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    stack = start_run_stack()
+    try:
+        counts = asyncio.run(measure(stack, arguments.orders))
+    finally:
+        stack.stop()
+        time.sleep(0.3)
+    text = json.dumps({**asdict(counts), "commits_ratio": round(counts.commits_ratio, 2)}, indent=2)
+    print(text)
+    if arguments.json:
+        arguments.json.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
