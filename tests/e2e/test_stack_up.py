@@ -120,6 +120,26 @@ def test_a_child_that_dies_is_started_again(name: str, folder: Folder) -> None:
     wait_until(lambda: folder.accord("doctor").returncode == 0, 60)
 
 
+def test_a_child_that_keeps_dying_stops_everything(folder: Folder) -> None:
+    """Five restarts in a minute, then the whole stack ends, shows the log and says so with its exit code."""
+    # given
+    folder.accord("down")
+    up = folder.start("up", "--no-demo")
+    wait_until(lambda: folder.run_file().get("phase") == "ready" or up.poll() is not None)
+    processes = [process for process in _processes(folder.run_file()).values() if process]
+    # when
+    for _ in range(6):
+        victim = folder.run_file()["children"]["ui"]
+        os.kill(int(victim["pid"]), signal.SIGKILL)
+        wait_until(lambda old=victim: folder.run_file().get("children", {}).get("ui") != old or up.poll() is not None)
+    # then
+    printed = up.communicate(timeout=60)[0]
+    assert up.returncode == 1
+    assert "ui died 6 times within a minute" in printed
+    assert [process for process in processes if process.is_running()] == []
+    assert folder.accord("up", "--detach", "--no-demo").returncode == 0
+
+
 def test_children_end_with_a_supervisor_that_is_killed(folder: Folder) -> None:
     """Nothing is left behind, and the next start takes the folder over."""
     # given
