@@ -296,18 +296,21 @@ async def _captured(change: OrderChange, ask: MoneyAsk, intent: Intent, answer: 
 async def _voided(change: OrderChange, ask: MoneyAsk, intent: Intent, answer: Reply) -> None:
     if isinstance(answer, Refused):
         if answer.code == ALREADY_CAPTURED:
-            await _captured_outside(change, ask, intent)
+            await _captured_outside(change, ask, intent, ask.amount_minor)
         change.say("payment.refused", PROVIDER, intent="void", code=answer.code)
         return
+    outside = ask.amount_minor - answer.amount_minor
+    if outside > 0:
+        await _captured_outside(change, ask, intent, outside)
     await payments.tender_voided(change.connection, ask.tender_id)
-    change.say("payment.voided", PROVIDER, amount_minor=ask.amount_minor, tender_id=ask.tender_id)
+    change.say("payment.voided", PROVIDER, amount_minor=answer.amount_minor, tender_id=ask.tender_id)
 
 
-async def _captured_outside(change: OrderChange, ask: MoneyAsk, intent: Intent) -> None:
+async def _captured_outside(change: OrderChange, ask: MoneyAsk, intent: Intent, amount_minor: int) -> None:
     """Somebody captured at the provider's own console: book it, so that it can be refunded."""
-    await payments.tender_captured(change.connection, ask.tender_id, ask.amount_minor)
+    await payments.tender_captured(change.connection, ask.tender_id, amount_minor)
     await payments.post_capture(
-        change.connection, ask.order_id, ask.currency, ask.tender_id, intent.business_key, ask.amount_minor
+        change.connection, ask.order_id, ask.currency, ask.tender_id, intent.business_key, amount_minor
     )
 
 

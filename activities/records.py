@@ -10,7 +10,7 @@ from activities.contract import Checkpoint, CommandRef, Stage, no_checkpoint
 from domain.orders import OPERATOR, Actor, Frozen
 from store import control
 from store.engine import transaction
-from store.orders import OrderChange, change_order
+from store.orders import OrderChange, OrderMissing, change_order
 
 DirectCommands = Literal["allow", "limited", "refuse"]
 
@@ -90,12 +90,18 @@ class RecordActivities:
 
     @activity.defn(name="records.settle_command")
     async def settle_command(self, ask: SettleAsk) -> Recorded:
-        """Store an outcome: of a refused or unreadable signal, or of a command that only set something going."""
+        """Store an outcome: of a refused or unreadable signal, or of a command that only set something going.
+
+        An order that was refused for not coming through the API has no row, and keeps nothing.
+        """
 
         async def work(change: OrderChange) -> None:
             change.settle_command(ask.command.record(), ask.actor)
 
-        _, change = await change_order(self._engine, ask.order_id, work)
+        try:
+            _, change = await change_order(self._engine, ask.order_id, work)
+        except OrderMissing:
+            return Recorded(version=0)
         self._checkpoint("records.settle_command", Stage.BEFORE_REPORT)
         return Recorded(version=change.version)
 

@@ -56,7 +56,7 @@ class WorkAsk(Frozen):
     service_level: str
     lines: tuple[tuple[int, str, int], ...] = ()  # release: line number, SKU, units
     units: int = 1
-    again: bool = False  # after a refusal, asked for by a person
+    number: int = 1  # of the request: a refusal is final for its key, so a person's retry is a new request
     grant: Grant | None = None
 
 
@@ -183,10 +183,10 @@ class ShipmentActivities:
     @activity.defn(name="shipments.release")
     async def release(self, ask: WorkAsk) -> WorkOutcome:
         """Hand the work to the node. The address is read from the vault now and kept nowhere."""
-        key = f"{ask.fulfillment_id}:1"
+        key = f"{ask.fulfillment_id}:{ask.number}"
 
         async def call(look_up: bool) -> Ok | Refused | Unknown:
-            if look_up and not ask.again:
+            if look_up:
                 found = await self._warehouse.look_up(key)
                 if not isinstance(found, Absent):
                     return found.outcome
@@ -218,7 +218,7 @@ class ShipmentActivities:
         return await self._work(
             "shipments.release",
             ask,
-            lambda c, token: fulfillment.claim_release(c, ask.fulfillment_id, token, again=ask.again),
+            lambda c, token: fulfillment.claim_release(c, ask.fulfillment_id, token, key),
             call,
             write,
         )
@@ -226,10 +226,10 @@ class ShipmentActivities:
     @activity.defn(name="shipments.book")
     async def book(self, ask: WorkAsk) -> WorkOutcome:
         """Book the carrier: one label and tracking number per parcel."""
-        key = f"{ask.fulfillment_id}:package-1"
+        key = f"{ask.fulfillment_id}:package-{ask.number}"
 
         async def call(look_up: bool) -> LabelOk | Refused | Unknown:
-            if look_up and not ask.again:
+            if look_up:
                 found = await self._carrier.look_up(key)
                 if not isinstance(found, Absent):
                     return found.outcome
@@ -273,7 +273,7 @@ class ShipmentActivities:
         return await self._work(
             "shipments.book",
             ask,
-            lambda c, token: fulfillment.claim_label(c, ask.shipment_id, token, again=ask.again),
+            lambda c, token: fulfillment.claim_label(c, ask.shipment_id, token, key),
             call,
             write,
         )
@@ -371,7 +371,7 @@ class ShipmentActivities:
     @activity.defn(name="shipments.stop")
     async def stop(self, ask: StopAsk) -> StopReply:
         """Ask the node to stop. Silence is never consent: an unknown answer is looked up, not guessed."""
-        key = f"{ask.fulfillment_id}:stop"
+        key = f"{ask.fulfillment_id}:stop:{ask.command_id}"  # another cancellation is another question
         try:
             if activity.info().attempt > 1:
                 found = await self._warehouse.look_up_stop(key)
@@ -465,6 +465,9 @@ async def _scan(change: OrderChange, ask: ScanAsk) -> None:
         applied=ask.state is not None,
         why=ask.why,
     )
+    row = await fulfillment.read(connection, ask.fulfillment_id)
+    if stored and not ask.delivered and row["stage"] == Bucket.SHIPPED:  # the carrier is not silent
+        await _advance(change, ask.fulfillment_id, FulfillmentState(row["state"]), Bucket.SHIPPED)
     if stored and ask.state is not None:
         await fulfillment.track(connection, ask.shipment_id, ask.state, ask.occurred_at, handed_over=False)
         if ask.delivered:

@@ -113,6 +113,7 @@ class ExpireAsk(Frozen):
     """Give back what is held beyond its time."""
 
     order_id: str
+    generation: int = 1
 
 
 class Expired(Frozen):
@@ -136,7 +137,7 @@ class CancelAsk(Frozen):
     fulfillments: tuple[str, ...] = ()
     asked: tuple[str, ...] = ()  # fulfillment orders whose node is asked to stop
     no_longer_owed_minor: tuple[tuple[int, int], ...] = ()  # line number, amount cancelled so far
-    promise_withdrawn: bool = False
+    promise_state: str | None = None  # once nothing is left to deliver: withdrawn, or kept or broken by what arrived
     untried_tenders: tuple[str, ...] = ()  # nothing is left to pay, so they will not be sent to their provider
 
 
@@ -191,8 +192,10 @@ class StockActivities:
             shares = tuple(line.shares for line in state.lines.values())
             token = f"trk_{secrets.token_urlsafe(16)}"
             if not await acceptance.record_order(connection, order, shares, rules, token):
-                return await _recorded(connection, order)
+                return await _recorded(connection, order, 1)
         change = await lock_order(connection, order.order_id)
+        if ask.generation > 1 and await stock.held_units(connection, order.order_id, ask.generation):
+            return await _recorded(connection, order, ask.generation)
         wanted = ask.open_units or tuple((line.line_no, line.quantity) for line in order.lines)
         plan = await make_plan(connection, order, wanted, named)
         if give_up and isinstance(plan, Plan):
@@ -229,6 +232,7 @@ class StockActivities:
             await self._want_payment(change, ask.order)
             change.say("order.confirmed", units=count, nodes=nodes, promised_by=str(plan.promised_by))
         else:
+            await stock.hold_until(change.connection, order_id, until)
             change.say("reservation.renewed", units=count, nodes=nodes)
         await finish(change)
         return StockReserved(
@@ -332,12 +336,16 @@ class StockActivities:
         async def work(change: OrderChange) -> Expired:
             freed = await stock.free_held(change.connection, ask.order_id, expired=True)
             units = tuple((line_no, q) for line_no, _, _, q in freed)
-            if not units:
-                row = await acceptance.recorded_outcome(change.connection, ask.order_id)
-                return Expired(still_until=row["reserved_until"], version=change.version)
-            await move_lines(change.connection, ask.order_id, Bucket.RESERVED, Bucket.OPEN, units)
-            change.say("reservation.expired", units=sum(q for _, q in units))
-            return Expired(units=units, version=change.version)
+            if units:
+                await move_lines(change.connection, ask.order_id, Bucket.RESERVED, Bucket.OPEN, units)
+                await stock.hold_until(change.connection, ask.order_id, None)
+                change.say("reservation.expired", units=sum(q for _, q in units))
+                return Expired(units=units, version=change.version)
+            gone = await stock.expired_units(change.connection, ask.order_id, ask.generation)
+            if gone:  # an earlier attempt gave them back, and its answer was lost
+                return Expired(units=tuple((line_no, q) for line_no, _, _, q in gone), version=change.version)
+            row = await acceptance.recorded_outcome(change.connection, ask.order_id)
+            return Expired(still_until=row["reserved_until"], version=change.version)
 
         result, change = await change_order(self._engine, ask.order_id, work)
         self._checkpoint("stock.expire", Stage.BEFORE_REPORT)
@@ -361,14 +369,14 @@ async def _nothing(change: OrderChange) -> None:
     """Only derive the header again."""
 
 
-async def _recorded(connection: AsyncConnection, order: PlaceOrder) -> StockReserved | StockShort:
+async def _recorded(connection: AsyncConnection, order: PlaceOrder, generation: int) -> StockReserved | StockShort:
     """The answer of an attempt whose commit was not noticed."""
     row = await acceptance.recorded_outcome(connection, order.order_id)
     if row["rejection"] is not None:
         told = row["rejection"]
         lines = tuple(ShortUnits(*line) for line in told["lines"])
         return StockShort(code=told["code"], detail=told["detail"], lines=lines, version=row["version"])
-    held = await stock.held_units(connection, order.order_id, 1)
+    held = await stock.held_units(connection, order.order_id, generation)
     return StockReserved(
         placements=tuple(Placement(line_no, node, q) for line_no, _, node, q in held),
         rules=OrderRules.model_validate(row["rules"]),
@@ -394,11 +402,13 @@ async def _cancel(change: OrderChange, ask: CancelAsk) -> None:
     await fulfillment.ask_to_stop(connection, ask.asked, change.now, change.rules.node_stop_answer_s)
     await acceptance.owe_less(connection, order_id, ask.no_longer_owed_minor)
     await payments.drop_tenders(connection, ask.untried_tenders)
-    if ask.promise_withdrawn:
-        await control.set_promise_state(connection, order_id, "withdrawn")
+    if ask.promise_state:
+        await control.set_promise_state(connection, order_id, ask.promise_state)
     if done:
         change.say("cancellation.confirmed", ask.actor, ask.reason, ask.command_id, units=done, reason=ask.reason)
-    if ask.asked:
+        if ask.promise_state in ("kept", "broken"):
+            change.say(f"promise.{ask.promise_state}", promised_by=change.promised_by)
+    if ask.asked and not await control.was_said(connection, order_id, "cancellation.requested", ask.command_id):
         nodes = tuple([(await fulfillment.read(connection, f))["node_id"] for f in ask.asked])
         change.say("cancellation.requested", ask.actor, ask.reason, ask.command_id, nodes=nodes, reason=ask.reason)
     if ask.command:

@@ -9,7 +9,7 @@ import json
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from domain.orders import CarrierEventType, Frozen, OrderRules, ReportKind
+from domain.orders import Frozen, OrderRules, ReportKind
 from domain.quantities import HANDED_OVER, Bucket, Buckets
 from domain.refusals import OrderRuleError
 
@@ -324,7 +324,7 @@ def digest(facts: OrderFacts, status: OrderStatus) -> str:
 _REPORTS: dict[ReportKind, tuple[tuple[FulfillmentState, ...], FulfillmentState, Bucket | None]] = {
     ReportKind.ACCEPTED: ((FulfillmentState.SUBMITTED,), FulfillmentState.ACCEPTED, None),
     ReportKind.PICKED: (
-        (FulfillmentState.SUBMITTED, FulfillmentState.ACCEPTED),
+        (FulfillmentState.SUBMITTED, FulfillmentState.ACCEPTED, FulfillmentState.IN_PROGRESS),
         FulfillmentState.IN_PROGRESS,
         Bucket.PICKED,
     ),
@@ -351,6 +351,10 @@ _REPORTS: dict[ReportKind, tuple[tuple[FulfillmentState, ...], FulfillmentState,
 }
 
 
+_STEPS = {ReportKind.PICKED: (Bucket.PICKED, Bucket.PACKED), ReportKind.PACKED: (Bucket.PACKED,)}
+"""Steps of the work, and the stages that they cannot lead to any more."""
+
+
 def after_report(kind: ReportKind, state: FulfillmentState, stage: Bucket) -> tuple[FulfillmentState, Bucket]:
     """State and stage of a fulfillment order after a node's report.
 
@@ -359,7 +363,7 @@ def after_report(kind: ReportKind, state: FulfillmentState, stage: Bucket) -> tu
     """
     allowed, target, bucket = _REPORTS[kind]
     possible = ", ".join(k for k, (states, _, _) in _REPORTS.items() if state in states) or "nothing"
-    if state not in allowed or (kind is ReportKind.PACKED and stage is Bucket.PACKED):
+    if state not in allowed or (kind in _STEPS and stage in _STEPS[kind]):
         raise IllegalTransition(f"{kind} does not fit state {state} ({stage}); possible: {possible}")
     if kind is ReportKind.HANDED_OVER and stage is not Bucket.PACKED:
         raise IllegalTransition(f"{kind} needs a packed parcel, the units are {stage}; possible: {possible}")
@@ -375,45 +379,3 @@ def deadline_after(state: FulfillmentState, stage: Bucket, rules: OrderRules, no
         FulfillmentState.SHIPPED: rules.carrier_silence_s,
     }.get(state, rules.pickup_grace_s if stage is Bucket.PACKED else rules.node_pack_s)
     return now + timedelta(seconds=seconds)
-
-
-# --- parcels ------------------------------------------------------------------------------------------
-
-_RANK = {
-    TrackingState.LABEL_CREATED: 0,
-    TrackingState.PRE_TRANSIT: 1,
-    TrackingState.IN_TRANSIT: 2,
-    TrackingState.DELIVERY_EXCEPTION: 2,
-    TrackingState.OUT_FOR_DELIVERY: 3,
-    TrackingState.AVAILABLE_FOR_PICKUP: 3,
-    TrackingState.DELIVERED: 4,
-    TrackingState.VOIDED: 4,
-}
-
-
-class Scan(Frozen):
-    """What a carrier event does: the new state, or None with the reason why it changes nothing."""
-
-    state: TrackingState | None
-    why: str | None = None
-    implies_hand_over: bool = False
-
-
-def after_scan(event: CarrierEventType, current: TrackingState, last_at: datetime | None, at: datetime) -> Scan:
-    """What a carrier event does to a parcel. The highest rank wins, the first terminal state stands.
-
-    Facts are never refused: what changes nothing says why.
-    """
-    moves = event not in (CarrierEventType.PRE_TRANSIT,)
-    if current in (TrackingState.DELIVERED, TrackingState.VOIDED):
-        return Scan(state=None, why=f"parcel is already {current}")
-    new = TrackingState.IN_TRANSIT if event is CarrierEventType.HANDED_OVER else TrackingState(event.value)
-    if TrackingState.DELIVERY_EXCEPTION in (new, current) and new is not TrackingState.DELIVERED:
-        if last_at is not None and at <= last_at:
-            return Scan(state=None, why="older than what is known")
-        return Scan(state=new, implies_hand_over=moves)
-    if new == current:
-        return Scan(state=None, why="known already", implies_hand_over=moves)
-    if _RANK[new] < _RANK[current]:
-        return Scan(state=None, why=f"parcel is already {current}", implies_hand_over=moves)
-    return Scan(state=new, implies_hand_over=moves)

@@ -60,7 +60,8 @@ class Fulfillment(BaseModel):
     stop_answer: str | None = None
     tracking: TrackingState | None = None
     tracking_number: str | None = None
-    last_scan_at: datetime | None = None
+    last_scan_at: datetime | None = None  # carrier time of the tracking state
+    scans: tuple[str, ...] = ()  # event ids that the carrier has told already
     value_minor: int = 0
     captured: bool = False
     captures: tuple[tuple[str, int, int], ...] = ()  # tender, number of the capture, amount
@@ -73,7 +74,7 @@ class Fulfillment(BaseModel):
     @property
     def open(self) -> bool:
         """Whether something is still to happen to it."""
-        if self.stage is Bucket.CANCELLED:
+        if self.recorded is Bucket.CANCELLED:
             return False
         return not (self.recorded is Bucket.DELIVERED and self.captured)
 

@@ -49,7 +49,8 @@ UPDATE fulfillment_orders SET attempt_token = :token, attempt_no = attempt_no + 
  WHERE fulfillment_id = :id AND claim_state IN ('claimed','calling','unknown') RETURNING attempt_no
 """)
 _RECLAIM_RELEASE = text("""
-UPDATE fulfillment_orders SET claim_state = 'claimed' WHERE fulfillment_id = :id AND claim_state = 'refused'
+UPDATE fulfillment_orders SET claim_state = 'claimed', business_key = :key
+ WHERE fulfillment_id = :id AND claim_state = 'refused' AND business_key <> :key
 """)
 _SETTLE_RELEASE = text("""
 UPDATE fulfillment_orders SET claim_state = :state, provider_ref = :provider_ref, refusal = :refusal
@@ -66,7 +67,8 @@ UPDATE shipments SET attempt_token = :token, attempt_no = attempt_no + 1, claim_
  WHERE shipment_id = :id AND claim_state IN ('claimed','calling','unknown') RETURNING attempt_no
 """)
 _RECLAIM_LABEL = text(
-    "UPDATE shipments SET claim_state = 'claimed' WHERE shipment_id = :id AND claim_state = 'refused'"
+    "UPDATE shipments SET claim_state = 'claimed', business_key = :key"
+    " WHERE shipment_id = :id AND claim_state = 'refused' AND business_key <> :key"
 )
 _SETTLE_LABEL = text("""
 UPDATE shipments SET claim_state = :state, provider_ref = :provider_ref, refusal = :refusal, carrier = :carrier,
@@ -191,10 +193,9 @@ async def mark_captured(connection: AsyncConnection, fulfillment_id: str) -> Non
     await connection.execute(_CAPTURED, {"fulfillment_id": fulfillment_id})
 
 
-async def claim_release(connection: AsyncConnection, fulfillment_id: str, token: str, *, again: bool) -> int | None:
-    """Take the right to call the node; with `again` after a refusal too. None: it is settled already."""
-    if again:
-        await connection.execute(_RECLAIM_RELEASE, {"id": fulfillment_id})
+async def claim_release(connection: AsyncConnection, fulfillment_id: str, token: str, key: str) -> int | None:
+    """Take the right to call the node; after a refusal only under a new key. None: it is settled already."""
+    await connection.execute(_RECLAIM_RELEASE, {"id": fulfillment_id, "key": key})
     row = (await connection.execute(_CLAIM_RELEASE, {"id": fulfillment_id, "token": token})).one_or_none()
     return None if row is None else int(row.attempt_no)
 
@@ -234,10 +235,9 @@ async def expect_parcel(
     )
 
 
-async def claim_label(connection: AsyncConnection, shipment_id: str, token: str, *, again: bool) -> int | None:
-    """Take the right to call the carrier; with `again` after a refusal too. None: it is settled already."""
-    if again:
-        await connection.execute(_RECLAIM_LABEL, {"id": shipment_id})
+async def claim_label(connection: AsyncConnection, shipment_id: str, token: str, key: str) -> int | None:
+    """Take the right to call the carrier; after a refusal only under a new key. None: it is settled already."""
+    await connection.execute(_RECLAIM_LABEL, {"id": shipment_id, "key": key})
     row = (await connection.execute(_CLAIM_LABEL, {"id": shipment_id, "token": token})).one_or_none()
     return None if row is None else int(row.attempt_no)
 

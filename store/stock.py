@@ -67,6 +67,11 @@ SELECT line_no, sku, node_id, qty FROM reservations
  WHERE order_id = :order_id AND generation = :generation ORDER BY line_no, node_id
 """)
 
+_EXPIRED = text("""
+SELECT line_no, sku, node_id, qty FROM reservations
+ WHERE order_id = :order_id AND generation = :generation AND state = 'expired' ORDER BY line_no, node_id
+""")
+
 _COMMIT = text("""
 UPDATE reservations r SET state = 'committed', fulfillment_id = w.fulfillment_id
   FROM unnest(CAST(:nodes AS text[]), CAST(:fulfillments AS text[])) AS w(node_id, fulfillment_id)
@@ -89,8 +94,10 @@ _EXTEND = text("""
 UPDATE reservations SET expires_at = greatest(expires_at, :until) WHERE order_id = :order_id AND state = 'held'
 """)
 _EXTEND_ORDER = text("""
-UPDATE orders SET reserved_until = greatest(reserved_until, :until) WHERE order_id = :order_id
+UPDATE orders SET reserved_until = greatest(reserved_until, :until)
+ WHERE order_id = :order_id AND reserved_until IS NOT NULL
 """)
+_HOLD_UNTIL = text("UPDATE orders SET reserved_until = CAST(:until AS timestamptz) WHERE order_id = :order_id")
 
 _MOVEMENTS = text("""
 INSERT INTO stock_movements (sku, node_id, on_hand_delta, reason, business_key, order_id, actor)
@@ -159,6 +166,12 @@ async def held_units(connection: AsyncConnection, order_id: str, generation: int
     return [(row.line_no, row.sku, row.node_id, row.qty) for row in rows]
 
 
+async def expired_units(connection: AsyncConnection, order_id: str, generation: int) -> list[Held]:
+    """What this generation of reservations held until its time was over."""
+    rows = await connection.execute(_EXPIRED, {"order_id": order_id, "generation": generation})
+    return [(row.line_no, row.sku, row.node_id, row.qty) for row in rows]
+
+
 async def commit_held(connection: AsyncConnection, order_id: str, fulfillments: dict[str, str]) -> list[Held]:
     """Commit the held units at the nodes of `fulfillments` (node -> fulfillment order)."""
     rows = await connection.execute(
@@ -210,6 +223,11 @@ async def extend_hold(connection: AsyncConnection, order_id: str, until: datetim
     """Let the order's held units stay until `until`."""
     await connection.execute(_EXTEND, {"order_id": order_id, "until": until})
     await connection.execute(_EXTEND_ORDER, {"order_id": order_id, "until": until})
+
+
+async def hold_until(connection: AsyncConnection, order_id: str, until: datetime | None) -> None:
+    """Write until when the order's units are held; None once nothing is."""
+    await connection.execute(_HOLD_UNTIL, {"order_id": order_id, "until": until})
 
 
 def _per_level(units: Sequence[Held]) -> dict[tuple[str, str], int]:

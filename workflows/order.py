@@ -7,13 +7,13 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from activities.payments import ALREADY_CAPTURED, MoneyAsk, MoneyMoved, PaymentActivities
-    from activities.shipments import ShipmentActivities, WorkAsk, WorkDone
+    from activities.shipments import ShipmentActivities, VoidLabelAsk, WorkAsk, WorkDone
     from activities.stock import AllocateAsk, Allocated, ReserveAsk, StockActivities, StockReserved
     from domain.lifecycle import FulfillmentState, PaymentState, TrackingState, deadline_after
     from domain.order_state import Fulfillment, Tender
-    from domain.orders import SYSTEM, CancelReason, PlaceOrder
+    from domain.orders import CancelReason, PlaceOrder
     from domain.quantities import Bucket
-    from workflows.messages import Accepted, CancelOrder, OrderClosed, Rejected, ShortLine
+    from workflows.messages import Accepted, OrderClosed, Rejected, ShortLine
     from workflows.order_paying import OrderPaying
 
 
@@ -34,6 +34,7 @@ class Order(OrderPaying):
             await self._secure_payment()
             await self._fulfill()
             await self._settle()
+            await asyncio.gather(*self._tracks)  # labels of cancelled parcels: nobody's money waits for a carrier
             del watch  # it ends with the workflow: cancelling its timer would cost an event for nothing
         self._show()
         await workflow.wait_condition(workflow.all_handlers_finished)
@@ -88,11 +89,13 @@ class Order(OrderPaying):
     async def _secure_payment(self) -> None:
         """Authorize every tender in charge sequence; a decline gives the customer a window to fix it."""
         for tender in self.s.tenders:
+            seen = self._retries
             while tender.state in (PaymentState.PENDING, PaymentState.FAILED) and self.s.quantities.live:
                 if tender.state is PaymentState.PENDING:
+                    seen = self._retries
                     await self._authorize(tender)
                 else:
-                    await self._wait_for_fix(tender)
+                    await self._wait_for_fix(tender, seen)
 
     async def _authorize(self, tender: Tender) -> None:
         ask = self._money(tender, tender.seq, tender.amount_minor)
@@ -114,17 +117,15 @@ class Order(OrderPaying):
             self.s.reserved_until = max(self.s.reserved_until, tender.deadline)
         self._show()
 
-    async def _wait_for_fix(self, tender: Tender) -> None:
+    async def _wait_for_fix(self, tender: Tender, seen: int) -> None:
         """Until the customer brings another payment method, somebody says retry, or the window ends."""
-        seen = self._retries
         fixed = await self._until(
             lambda: tender.retry_asked or self._retries > seen or not self.s.quantities.live, tender.deadline
         )
         if not self.s.quantities.live:
             return
         if not fixed:
-            ask = CancelOrder(command_id="system:payment_declined", reason=CancelReason.PAYMENT_DECLINED, actor=SYSTEM)
-            await self._cancel_all(ask, SYSTEM)
+            await self._give_up(CancelReason.PAYMENT_DECLINED)
             return
         now = workflow.now()
         tender.retry_asked = False
@@ -136,14 +137,20 @@ class Order(OrderPaying):
 
     async def _fulfill(self) -> None:
         """Allocate, then one track per fulfillment order, until no unit is under way."""
-        tracks: list[asyncio.Task[None]] = []
         while self.s.quantities.of(Bucket.OPEN, Bucket.RESERVED):
             await workflow.wait_condition(lambda: not self._deciding)
             if self.s.quantities.open:
                 await self._reserve_again()
             elif self.s.quantities.reserved:
-                tracks += [asyncio.create_task(self._track(part)) for part in await self._allocate()]
-        await asyncio.gather(*tracks)
+                self._tracks += [asyncio.create_task(self._track(part)) for part in await self._allocate()]
+        await workflow.wait_condition(self._nothing_under_way)
+
+    def _nothing_under_way(self) -> bool:
+        """Whether every part is cancelled, or delivered and paid. A broken track is raised, not awaited."""
+        for track in self._tracks:
+            if track.done():
+                track.result()
+        return not any(part.open for part in self.s.fulfillments.values())
 
     async def _reserve_again(self) -> None:
         """The reservation lapsed before the payment came: hold the units again, or give up."""
@@ -156,8 +163,7 @@ class Order(OrderPaying):
             self._apply_reservation(outcome)
         self._deciding = False
         if not isinstance(outcome, StockReserved):
-            cancel = CancelOrder(command_id="system:out_of_stock", reason=CancelReason.OUT_OF_STOCK, actor=SYSTEM)
-            await self._cancel_all(cancel, SYSTEM)
+            await self._give_up(CancelReason.OUT_OF_STOCK)
 
     async def _allocate(self) -> list[Fulfillment]:
         """Commit the held units: one fulfillment order per node."""
@@ -203,8 +209,11 @@ class Order(OrderPaying):
         await self._book(part)
         left = (Bucket.SHIPPED, Bucket.DELIVERED, Bucket.CANCELLED)
         await workflow.wait_condition(lambda: part.recorded in left)
+        if part.recorded is Bucket.CANCELLED:
+            await self._take_label_back(part)
+            return
         await self._capture(part)
-        await workflow.wait_condition(lambda: part.recorded in (Bucket.DELIVERED, Bucket.CANCELLED))
+        await workflow.wait_condition(lambda: part.recorded is Bucket.DELIVERED)
 
     async def _release(self, part: Fulfillment) -> None:
         ask = self._work(part).model_copy(
@@ -214,7 +223,7 @@ class Order(OrderPaying):
             }
         )
         while part.stage is Bucket.ALLOCATED:
-            part.in_call = True
+            seen, part.in_call = self._retries, True
             summary = f"Release {part.units} units to {part.node_id}"
             outcome = await self._provider(ShipmentActivities.release, ask, summary, "release_failing")
             part.in_call = False
@@ -230,18 +239,17 @@ class Order(OrderPaying):
                 await workflow.wait_condition(lambda: part.stage is Bucket.CANCELLED)
                 return
             await self._attention("node_refused", "fulfillment", f"{part.node_id} refused the work: {outcome.code}")
-            await self._retry_or_cancelled(part)
-            ask = ask.model_copy(update={"again": True, "grant": None})
+            await self._retry_or_cancelled(part, seen)
+            ask = ask.model_copy(update={"number": ask.number + 1, "grant": None})
 
-    async def _retry_or_cancelled(self, part: Fulfillment) -> None:
-        seen = self._retries
+    async def _retry_or_cancelled(self, part: Fulfillment, seen: int) -> None:
         await workflow.wait_condition(lambda: self._retries > seen or part.stage is Bucket.CANCELLED)
 
     async def _book(self, part: Fulfillment) -> None:
         """Buy the label once the parcel is packed."""
         ask = self._work(part).model_copy(update={"grant": self._grants.pop(f"book:{part.fulfillment_id}", None)})
         while part.stage is Bucket.PACKED and part.tracking_number is None:
-            part.in_call = True
+            seen, part.in_call = self._retries, True
             summary = f"Book the carrier for {part.shipment_id}"
             outcome = await self._provider(ShipmentActivities.book, ask, summary, "booking_failing")
             part.in_call = False
@@ -249,9 +257,20 @@ class Order(OrderPaying):
                 part.tracking_number, part.tracking = outcome.tracking_number, TrackingState.LABEL_CREATED
                 self._describe()
                 return
-            await self._attention("carrier_refused", "fulfillment", f"the carrier refused the parcel: {outcome.code}")
-            await self._retry_or_cancelled(part)
-            ask = ask.model_copy(update={"again": True, "grant": None})
+            if part.stage is Bucket.PACKED:
+                await self._attention("carrier_refused", "fulfillment", f"the carrier refused it: {outcome.code}")
+                await self._retry_or_cancelled(part, seen)
+                ask = ask.model_copy(update={"number": ask.number + 1, "grant": None})
+
+    async def _take_label_back(self, part: Fulfillment) -> None:
+        """A cancelled parcel will not travel: its label is worth money until it is taken back."""
+        if part.tracking_number is None:
+            return
+        ask = VoidLabelAsk(
+            order_id=self.s.order.order_id, shipment_id=part.shipment_id, tracking_number=part.tracking_number
+        )
+        await self._provider(ShipmentActivities.void_label, ask, "Take the label back", "label_void_failing")
+        part.tracking = TrackingState.VOIDED
 
     async def _capture(self, part: Fulfillment) -> None:
         """Take the money for what has left."""
@@ -267,10 +286,11 @@ class Order(OrderPaying):
                 }
             )
             await self._take(tender, ask, f"Capture {self._amount(amount)} for {part.shipment_id}")
-        part.captured = part.captured or part.recorded is not Bucket.CANCELLED
+        part.captured = True
 
     async def _take(self, tender: Tender, ask: MoneyAsk, summary: str) -> None:
         while True:
+            seen = self._retries
             outcome = await self._provider(PaymentActivities.capture, ask, summary, "payment_capture_failing")
             if isinstance(outcome, MoneyMoved):
                 tender.capturing_minor -= ask.amount_minor
@@ -280,7 +300,7 @@ class Order(OrderPaying):
                 self._describe()
                 return
             await self._attention("payment_capture_refused", "finance", f"the provider refused: {outcome.code}")
-            await self._retry_asked()
+            await self._retry_asked(seen)
             tender.captures += 1
             ask = ask.model_copy(update={"seq": tender.captures, "grant": None})
 
@@ -290,17 +310,19 @@ class Order(OrderPaying):
         """Void before refund: a void costs no fee and frees the customer's money at once."""
         for tender in self.s.tenders:
             while tender.state in (PaymentState.AUTHORIZED, PaymentState.PARTIALLY_CAPTURED):
-                summary = f"Release the unused {self._amount(tender.left_minor)}"
+                seen, left = self._retries, tender.left_minor
+                summary = f"Release the unused {self._amount(left)}"
                 outcome = await self._provider(
                     PaymentActivities.void, self._void_ask(tender), summary, "payment_void_failing"
                 )
                 if isinstance(outcome, MoneyMoved):
+                    tender.captured_minor += left - outcome.amount_minor  # taken behind our back before the void
                     tender.state = PaymentState.CAPTURED if tender.captured_minor else PaymentState.VOIDED
                 elif outcome.code == ALREADY_CAPTURED:
                     tender.captured_minor, tender.state = tender.authorized_minor, PaymentState.CAPTURED
                 else:
                     await self._attention("payment_void_refused", "finance", f"the provider refused: {outcome.code}")
-                    await self._retry_asked()
+                    await self._retry_asked(seen)
                     tender.seq += 1
         await self._refund_excess()
         self.s.changed_at = workflow.now()
@@ -312,6 +334,7 @@ class Order(OrderPaying):
             amount = min(excess, tender.captured_minor - tender.refunded_minor)
             seq = 1
             while amount > 0:
+                seen = self._retries
                 ask = self._money(tender, seq, amount).model_copy(update={"reason_ref": f"settlement:{seq}"})
                 outcome = await self._provider(
                     PaymentActivities.refund, ask, f"Refund {self._amount(amount)}", "payment_refund_failing"
@@ -321,7 +344,7 @@ class Order(OrderPaying):
                     excess -= amount
                     break
                 await self._attention("payment_refund_refused", "finance", f"the provider refused: {outcome.code}")
-                await self._retry_asked()
+                await self._retry_asked(seen)
                 seq += 1
 
     def _void_ask(self, tender: Tender) -> MoneyAsk:

@@ -42,6 +42,7 @@ class OrderBase:
         self._writing = asyncio.Lock()
         self._deciding = False  # a stock decision is being written; new plans wait for it
         self._grants: dict[str, Grant | None] = {}  # first claims that rode with a decision, by call
+        self._tracks: list[asyncio.Task[None]] = []  # one per fulfillment order
         self._retries = 0
         self._shown: dict[str, object] = {}
 
@@ -57,20 +58,20 @@ class OrderBase:
     async def _provider(self, method: Callable[[Any, A], Awaitable[R]], ask: A, summary: str, code: str) -> R:
         """One call to a provider. Should all patience end, a case is open and `retry_now` calls again."""
         while True:
+            seen = self._retries
             try:
                 result = await workflow.execute_activity_method(method, ask, **policies.provider(summary))
             except ActivityError as error:
                 await self._attention(
                     code, "finance" if code.startswith("payment") else "fulfillment", str(error.cause)
                 )
-                await self._retry_asked()
+                await self._retry_asked(seen)
             else:
                 self.s.version = max(self.s.version, getattr(result, "version", 0))
                 return result
 
-    async def _retry_asked(self) -> None:
-        """Wait until somebody says `retry_now`."""
-        seen = self._retries
+    async def _retry_asked(self, seen: int) -> None:
+        """Wait for `retry_now`. `seen` was taken before the call: who reads of its end first may be quick."""
         await workflow.wait_condition(lambda: self._retries > seen)
 
     async def _until(self, condition: Callable[[], bool], deadline: datetime) -> bool:
@@ -147,15 +148,15 @@ class OrderBase:
             return
         self._deciding = True
         try:
-            ask = ExpireAsk(order_id=self.s.order.order_id)
+            ask = ExpireAsk(order_id=self.s.order.order_id, generation=self.s.generation)
             gone = await self._database(StockActivities.expire, ask, "Give back what was held too long")
             if gone.units:
                 self.s.move(gone.units, Bucket.RESERVED, Bucket.OPEN)
                 self.s.reserved_until, self.s.placements = None, ()
                 self.s.changed_at = workflow.now()
-            elif gone.still_until is not None:
-                wait = max(gone.still_until - self.s.reserved_until, timedelta(seconds=5))
-                self.s.reserved_until = workflow.now() + wait
+            else:
+                still = (gone.still_until or self.s.reserved_until) - self.s.reserved_until
+                self.s.reserved_until = workflow.now() + max(still, timedelta(seconds=1))
         finally:
             self._deciding = False
         self._show()

@@ -10,13 +10,13 @@ from temporalio.common import RawValue
 with workflow.unsafe.imports_passed_through():
     from activities.contract import CommandRef
     from activities.records import OpenCommandAsk, RecordActivities, SettleAsk
-    from activities.shipments import ReportAsk, ShipmentActivities, StopAsk, VoidLabelAsk
+    from activities.shipments import ReportAsk, ShipmentActivities, StopAsk
     from activities.stock import CancelAsk, StockActivities
     from domain.cancellation import CancellationPlan, plan_cancellation
     from domain.ids import derived_id
-    from domain.lifecycle import FulfillmentState, PaymentState, TrackingState
+    from domain.lifecycle import FulfillmentState, PaymentState
     from domain.order_state import Fulfillment
-    from domain.orders import SYSTEM, Actor, ReportKind
+    from domain.orders import SYSTEM, Actor, CancelReason, ReportKind
     from domain.quantities import Bucket
     from domain.refusals import OrderRuleError
     from workflows.messages import CancelledLine, CancelOrder, CancelOutcome, FreedStock
@@ -79,7 +79,7 @@ class OrderCancelling(OrderDesk):
             fulfillments=plan.at_once,
             asked=plan.asked,
             no_longer_owed_minor=self._no_longer_owed(),
-            promise_withdrawn=self._withdraw_promise(),
+            promise_state=self._judge_promise(),
             untried_tenders=self._drop_untried_tenders(),
         )
         recorded = await self._database(StockActivities.cancel, done, f"Cancel: {command.reason}")
@@ -89,6 +89,14 @@ class OrderCancelling(OrderDesk):
             outcome = await self._hear_nodes(command, actor, plan, before, freed, asked)
         self._show()
         return outcome.model_copy(update={"order_version": recorded.version if not asked else self.s.version})
+
+    async def _give_up(self, reason: CancelReason) -> None:
+        """Cancel because nothing else is left to do; somebody may have been quicker."""
+        command = CancelOrder(command_id=f"system:{reason}", reason=reason, actor=SYSTEM)
+        try:
+            await self._cancel_all(command, SYSTEM)
+        except OrderRuleError as refusal:
+            workflow.logger.info("cancel.not_needed", extra={"code": refusal.code})
 
     def _mark_cancelled(
         self, plan: CancellationPlan, command_id: str, asked: Sequence[Fulfillment]
@@ -137,7 +145,9 @@ class OrderCancelling(OrderDesk):
 
     async def _stop(self, part: Fulfillment, command: CancelOrder, actor: Actor) -> None:
         """Ask one node to stop. Its answer decides; silence never does."""
-        await workflow.wait_condition(lambda: not part.in_call or part.stop_answer is not None)
+        await workflow.wait_condition(
+            lambda: not part.in_call or part.stop_answer is not None or part.stage is Bucket.PACKED
+        )  # a node must know the work before it can stop it; a booking at the carrier is no reason to wait
         if part.stop_answer is None and part.stage in (Bucket.RELEASED, Bucket.PICKED, Bucket.PACKED):
             ask = StopAsk(
                 order_id=self.s.order.order_id,
@@ -167,17 +177,10 @@ class OrderCancelling(OrderDesk):
             actor=actor,
             fulfillments=(part.fulfillment_id,),
             no_longer_owed_minor=self._no_longer_owed(),
-            promise_withdrawn=self._withdraw_promise(),
+            promise_state=self._judge_promise(),
         )
         await self._database(StockActivities.cancel, ask, f"{part.node_id} stopped: free its units")
         part.recorded = Bucket.CANCELLED
-        await workflow.wait_condition(lambda: not part.in_call)
-        if part.tracking_number:
-            void = VoidLabelAsk(
-                order_id=self.s.order.order_id, shipment_id=part.shipment_id, tracking_number=part.tracking_number
-            )
-            await self._provider(ShipmentActivities.void_label, void, "Take the label back", "label_void_failing")
-            part.tracking = TrackingState.VOIDED
 
     async def _not_stopped(self, part: Fulfillment, command: CancelOrder) -> None:
         part.cancelling = None
@@ -207,14 +210,6 @@ class OrderCancelling(OrderDesk):
 
     def _no_longer_owed(self) -> tuple[tuple[int, int], ...]:
         return tuple((n, line.cancelled_minor) for n, line in self.s.lines.items() if line.buckets.cancelled)
-
-    def _withdraw_promise(self) -> bool:
-        """When no unit is left to deliver and none was, the promise is withdrawn."""
-        quantities = self.s.quantities
-        gone = quantities.live == 0 and quantities.delivered == 0
-        if gone:
-            self.s.promise_state = "withdrawn"
-        return gone
 
     def _cancel_outcome(
         self,

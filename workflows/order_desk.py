@@ -20,6 +20,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.money import format_minor
     from domain.order_state import Fulfillment, Tender
     from domain.orders import OPERATOR, Actor
+    from domain.quantities import Bucket
     from domain.refusals import OrderRuleError
     from workflows.messages import (
         Accept,
@@ -74,9 +75,10 @@ class OrderDesk(OrderBase):
     async def _command(self, command: C, kind: str, do: Callable[[C], Awaitable[O]], outcome: type[O]) -> O:
         """Once per command id: a repeat meets the stored outcome, a copy under way is waited for."""
         key = command.command_id
-        if key in self.s.answered:
-            await workflow.wait_condition(lambda: self.s.answered[key] != "")
-            return outcome.model_validate_json(self.s.answered[key])
+        while key in self.s.answered:  # a copy under way may be refused: then this one asks for itself
+            await workflow.wait_condition(lambda: self.s.answered.get(key) != "")
+            if answered := self.s.answered.get(key):
+                return outcome.model_validate_json(answered)
         self.s.answered[key] = ""
         try:
             answer = await do(command)
@@ -124,6 +126,7 @@ class OrderDesk(OrderBase):
         )
 
     async def _settle_command(self, key: str, kind: str, payload: str, state: str, why: str, actor: Actor) -> None:
+        await workflow.wait_condition(lambda: self.s.acceptance is not None)  # until then there is no order's row
         outcome = why if why.startswith("{") else json.dumps({"code": "unreadable", "detail": why})
         body = payload if payload.startswith("{") and state != "failed" else json.dumps({"text": payload})
         ref = CommandRef(command_id=key, kind=kind, payload_json=body, outcome_json=outcome, state=state)
@@ -164,6 +167,19 @@ class OrderDesk(OrderBase):
     def digest(self) -> str:
         """Law I15."""
         return self.s.header().digest
+
+    def _judge_promise(self) -> str | None:
+        """Once no unit is under way: kept or broken by what was delivered, withdrawn where nothing was."""
+        quantities = self.s.quantities
+        if quantities.live or self.s.promised_until is None:
+            return None
+        arrivals = [f.last_scan_at for f in self.s.fulfillments.values() if f.stage is Bucket.DELIVERED]
+        last = max((at for at in arrivals if at is not None), default=None)
+        if last is None:
+            self.s.promise_state = "withdrawn"
+        else:
+            self.s.promise_state = "kept" if last <= self.s.promised_until else "broken"
+        return self.s.promise_state
 
     def _part(self, fulfillment_id: str) -> Fulfillment:
         part = self.s.fulfillments.get(fulfillment_id)

@@ -39,13 +39,16 @@ class OrderPaying(OrderShipping):
         if command.fact == "method_updated":
             if not command.reference:
                 raise NotYet("a new payment method needs its reference")
+            if tender.in_call:
+                return  # the decline may be known outside before it is here: the handler waits for the call's end
             if tender.state is not PaymentState.FAILED or not self.s.quantities.live:
                 raise NotYet(f"tender {tender.tender_id} is {tender.state}: only a declined one can be replaced")
 
     async def _payment_event(self, command: PaymentEvent) -> PaymentEventOutcome:
         """A provider's own facts are hints: our call or its look-up decides. A new method is tried at once."""
-        self._check_payment(command)
         tender = self._tender(command.tender_id)
+        await workflow.wait_condition(lambda: not tender.in_call)
+        self._check_payment(command)
         applied = command.fact == "method_updated"
         if applied and command.reference:
             tender.reference, tender.retry_asked = command.reference, True

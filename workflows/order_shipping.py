@@ -9,9 +9,10 @@ with workflow.unsafe.imports_passed_through():
     from activities.contract import CommandRef
     from activities.shipments import CapturePart, HandOverAsk, ReportAsk, ScanAsk, ShipmentActivities
     from domain.capture import plan_capture
-    from domain.lifecycle import FulfillmentState, Scan, TrackingState, after_report, after_scan
+    from domain.lifecycle import FulfillmentState, TrackingState, after_report
     from domain.order_state import Fulfillment
-    from domain.orders import Actor, ActorKind, CarrierEventType, ReportKind
+    from domain.orders import Actor, ActorKind, ReportKind
+    from domain.parcels import KNOWN_ALREADY, Scan, after_scan
     from domain.quantities import Bucket
     from workflows.messages import CarrierEvent, NodeReport, ReportOutcome, ScanOutcome
     from workflows.order_cancelling import OrderCancelling
@@ -41,7 +42,7 @@ class OrderShipping(OrderCancelling):
 
     def _check_report(self, command: NodeReport) -> None:
         part = self._part(command.fulfillment_id)
-        if part.in_call:
+        if part.in_call or _left_already(command.kind, part):
             return  # the node is faster than its own reply to us: the handler waits for that
         after_report(command.kind, part.state, part.stage)
         if command.kind is ReportKind.HANDED_OVER and part.tracking_number is None:
@@ -51,8 +52,10 @@ class OrderShipping(OrderCancelling):
         part = self._part(command.fulfillment_id)
         await workflow.wait_condition(lambda: not part.in_call)
         self._check_report(command)
-        state, stage = after_report(command.kind, part.state, part.stage)
         actor = command.actor or Actor(kind=ActorKind.NODE, id=part.node_id)
+        if _left_already(command.kind, part):
+            return await self._known_already(command, part, actor)
+        state, stage = after_report(command.kind, part.state, part.stage)
         outcome = ReportOutcome(
             applied=True,
             fulfillment_id=part.fulfillment_id,
@@ -91,6 +94,19 @@ class OrderShipping(OrderCancelling):
                 self._grants[f"book:{part.fulfillment_id}"] = recorded.grant
             part.recorded = stage
             self._describe()
+        return outcome.model_copy(update={"order_version": self.s.version})
+
+    async def _known_already(self, command: NodeReport, part: Fulfillment, actor: Actor) -> ReportOutcome:
+        outcome = ReportOutcome(
+            applied=False,
+            fulfillment_id=part.fulfillment_id,
+            state=part.state,
+            stage=part.stage,
+            order_version=self.s.version,
+            why="the carrier has told already that it left",
+        )
+        told = (command.model_dump_json(), "applied", outcome.model_dump_json(), actor)
+        await self._settle_command(command.command_id, "node_report", *told)
         return outcome.model_copy(update={"order_version": self.s.version})
 
     async def _hand_over(
@@ -159,30 +175,27 @@ class OrderShipping(OrderCancelling):
             raise UnknownShipment(command.shipment_id)
         actor = command.actor or Actor(kind=ActorKind.CARRIER, id="carrier")
         await workflow.wait_condition(lambda: not part.in_call)
-        handed_over = False
-        scan = Scan(state=None, why="the parcel has no label yet")
-        if part.tracking is not None:
-            scan = after_scan(command.type, part.tracking, part.last_scan_at, command.occurred_at)
-            if scan.implies_hand_over and part.stage is Bucket.PACKED:
-                handed_over = True
-                await self._hand_over(part, command.occurred_at, actor, None, f"carrier_scan:{command.type}")
-                if command.type in (CarrierEventType.HANDED_OVER, CarrierEventType.IN_TRANSIT):
-                    scan = Scan(state=TrackingState.IN_TRANSIT)
+        scan = _read_scan(command, part)
+        part.scans = part.scans if scan.repeated else (*part.scans, command.event_id)
+        handed_over = scan.implies_hand_over and part.stage is Bucket.PACKED
+        if handed_over:
+            await self._hand_over(part, command.occurred_at, actor, None, f"carrier_scan:{command.type}")
+            if part.tracking and part.tracking is not TrackingState.IN_TRANSIT:  # another scan was quicker meanwhile
+                scan = after_scan(command.type, part.tracking, part.last_scan_at, command.occurred_at)
         return await self._apply_scan(part, command, actor, scan, handed_over)
 
     async def _apply_scan(
         self, part: Fulfillment, command: CarrierEvent, actor: Actor, scan: Scan, handed_over: bool
     ) -> ScanOutcome:
         delivered = scan.state is TrackingState.DELIVERED and part.stage is Bucket.SHIPPED
-        if scan.state is not None:
-            part.tracking, part.last_scan_at = scan.state, command.occurred_at
-            state = FulfillmentState.CLOSED if delivered else part.state
-            stage = Bucket.DELIVERED if delivered else part.stage
-            self.s.advance(part, state, stage, workflow.now())
-        promise = self._promise_outcome(command.occurred_at) if delivered else None
+        part.tracking, part.last_scan_at = scan.state or part.tracking, scan.known_at or part.last_scan_at
+        if delivered:
+            self.s.advance(part, FulfillmentState.CLOSED, Bucket.DELIVERED, workflow.now())
+        elif part.stage is Bucket.SHIPPED and not scan.repeated:
+            self.s.advance(part, part.state, part.stage, workflow.now())  # the carrier is not silent
         outcome = ScanOutcome(
             applied=scan.state is not None or handed_over,
-            duplicate=scan.why == "known already",
+            duplicate=scan.repeated,
             shipment_id=part.shipment_id,
             state=part.tracking or "not_booked",
             order_version=self.s.version,
@@ -198,7 +211,7 @@ class OrderShipping(OrderCancelling):
             state=scan.state,
             why=scan.why,
             delivered=delivered,
-            promise_state=promise,
+            promise_state=self._judge_promise() if delivered else None,
             actor=actor,
             command=self._ref(command, "carrier_event", outcome),
         )
@@ -208,9 +221,15 @@ class OrderShipping(OrderCancelling):
         self._describe()
         return outcome.model_copy(update={"order_version": self.s.version})
 
-    def _promise_outcome(self, delivered_at: datetime) -> str | None:
-        """With the last units delivered the promise is judged, against the original date."""
-        if self.s.quantities.live or self.s.promised_until is None:
-            return None
-        self.s.promise_state = "kept" if delivered_at <= self.s.promised_until else "broken"
-        return self.s.promise_state
+
+def _left_already(kind: ReportKind, part: Fulfillment) -> bool:
+    """Whether a node reports the hand-over of a parcel that its carrier has scanned before."""
+    return kind is ReportKind.HANDED_OVER and part.stage in (Bucket.SHIPPED, Bucket.DELIVERED)
+
+
+def _read_scan(command: CarrierEvent, part: Fulfillment) -> Scan:
+    if command.event_id in part.scans:
+        return Scan(state=None, why=KNOWN_ALREADY, repeated=True)
+    if part.tracking is None:
+        return Scan(state=None, why="the parcel has no label yet")
+    return after_scan(command.type, part.tracking, part.last_scan_at, command.occurred_at)
