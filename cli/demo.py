@@ -1,8 +1,12 @@
 """`accord demo`: its data, its named stories, and real orders of a real retailer."""
 
 import asyncio
+import contextlib
+import math
+import time
 from typing import Annotated
 
+import psutil
 import typer
 
 from cli.client import EventView, OrderView
@@ -11,7 +15,7 @@ from cli.output import AsJson, ExitCode, document, people, program, speaker
 from cli.retail import retail
 from cli.show import event_text
 from cli.target import ApiKey, ApiUrl, find_target, open_client, temporal_ui
-from settings import load_settings
+from settings import load_settings, read_run_file
 
 app = typer.Typer(help="Demo data, named stories, and real retail orders.", no_args_is_help=True)
 app.command(help="Send real retail invoices through the stack, and account for everything.")(retail)
@@ -68,9 +72,10 @@ def run(
         raise typer.BadParameter(f"{name} is not one of {', '.join(SCENARIOS)}")
     target = find_target(api_url, api_key)
     say = speaker(as_json)
+    playing = play(name, lambda role: open_client(target, role), lambda text: say(f" · {text}"), _kill_worker)
     try:
         with refusals(as_json):
-            told = asyncio.run(play(name, lambda role: open_client(target, role), lambda text: say(f" · {text}")))
+            told = asyncio.run(playing)
     except ScenarioFailed as problem:
         people(f"{name}: {problem}")
         raise typer.Exit(ExitCode.FAILED) from None
@@ -80,6 +85,49 @@ def run(
     for event in told.get("events", ()):
         print(f" ├ {event_text(EventView.model_validate(event))}")
     _what_to_look_at(OrderView.model_validate(told["order"]), target.url)
+
+
+@app.command()
+def floor(
+    seconds: Annotated[float | None, typer.Option(min=0, help="Stop after so many seconds; else at Ctrl-C.")] = None,
+    until_idle: Annotated[bool, typer.Option("--until-idle", help="Stop when no fulfillment order is open.")] = False,
+    seed: Annotated[int, typer.Option(help="The same seed does the same.")] = 0,
+    disorder: Annotated[float, typer.Option(min=0, max=1, help="Share of parcels with disorderly events.")] = 0.0,
+    api_url: ApiUrl = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Be the simulated warehouse and carrier: pack, hand over and deliver whatever is open."""
+    from cli.floor import Floor, FloorCounts, Habits
+
+    until = time.monotonic() + seconds if seconds is not None else math.inf
+
+    async def work() -> FloorCounts:
+        async with open_client(find_target(api_url, api_key), "warehouse") as client:
+            worker = Floor(client, Habits(seed, disorder))
+            await worker.run(lambda: time.monotonic() > until or (until_idle and worker.idle))
+            return worker.counts
+
+    people(" the floor works" + ("" if until_idle or seconds is not None else ", Ctrl-C ends it"))
+    with refusals(as_json), contextlib.suppress(KeyboardInterrupt):
+        counts = asyncio.run(work())
+        speaker(as_json)(f" {counts.packed} packed, {counts.handed_over} handed over, {counts.delivered} delivered")
+        if as_json:
+            document({**vars(counts), "refused": dict(counts.refused)})
+
+
+def _kill_worker() -> bool:
+    """Kill the worker of this folder's stack, by the ids that the stack has recorded; False when there is none."""
+    from devstack.children import recorded_process
+
+    record = read_run_file(load_settings().data_dir).get("children", {}).get("worker")
+    worker = recorded_process(record) if record else None
+    if worker is None:
+        return False
+    for process in (worker, *worker.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    return True
 
 
 def _what_to_look_at(order: OrderView, url: str) -> None:

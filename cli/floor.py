@@ -7,6 +7,7 @@ from what they are about: a repeat changes nothing.
 
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
@@ -53,7 +54,12 @@ class FloorCounts:
 
 
 class Floor:
-    """Works off the fulfillment orders that `wanted` names, or all of them."""
+    """Works off the fulfillment orders of the `wanted` orders, or all of them.
+
+    Attributes:
+        counts: what was done so far.
+        idle: whether the last look found nothing open.
+    """
 
     def __init__(self, client: AccordClient, habits: Habits = Habits(), wanted: Collection[str] | None = None) -> None:
         self._client = client
@@ -61,7 +67,9 @@ class Floor:
         self._wanted = wanted
         self._gate = asyncio.Semaphore(habits.concurrency)
         self._under_way: set[str] = set()
+        self._stepped_at: dict[str, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self.idle = False
         self.counts = FloorCounts()
 
     async def run(self, finished: Callable[[], bool]) -> None:
@@ -80,15 +88,20 @@ class Floor:
     async def round(self) -> int:
         """Look at the work list once and start the next steps. Returns how many were started."""
         started = 0
-        for work in await self._client.work(_LIVE):
+        looked_at = time.monotonic()
+        listed = await self._client.work(_LIVE)
+        # A step that ended after the look began makes its row stale: wait for the next look.
+        self._stepped_at = {key: at for key, at in self._stepped_at.items() if at >= looked_at}
+        for work in listed:
             step = self._next_step(work)
-            if step is None or work.id in self._under_way:
+            if step is None or work.id in self._under_way or work.id in self._stepped_at:
                 continue
             if self._wanted is not None and work.order_id not in self._wanted:
                 continue
             self._under_way.add(work.id)
             self._tasks.add(asyncio.create_task(self._guarded(work, step)))
             started += 1
+        self.idle = not any(self._wanted is None or work.order_id in self._wanted for work in listed)
         return started
 
     def _raise_defects(self) -> None:
@@ -119,6 +132,7 @@ class Floor:
         except Unreachable:
             self.counts.refused["unreachable"] += 1  # the next round tries again
         finally:
+            self._stepped_at[work.id] = time.monotonic()
             self._under_way.discard(work.id)
 
     async def _agree_to_stop(self, work: WorkView) -> None:

@@ -32,6 +32,7 @@ class Stage:
     service: AccordClient
     floor: AccordClient
     say: Say
+    kill_worker: Callable[[], bool] = lambda: False
     orders: set[str] = field(default_factory=set)
 
     async def place(self, *skus: str, city: str = "Boston", reference: str = "pm_ok") -> OrderView:
@@ -177,6 +178,21 @@ async def _refused_cancel(stage: Stage, order: OrderView) -> None:
     raise ScenarioFailed(f"a parcel on its way was cancelled: {outcome.state}")
 
 
+async def worker_crash(stage: Stage) -> OrderView:
+    """The worker is killed while orders are in flight: all of them end, each is paid for exactly once."""
+    orders = list(await asyncio.gather(*(stage.place("LAMP-OAK:1", f"MUG-BLUE:{n}") for n in range(1, 7))))
+    async with stage.warehouse(Habits(disorder=0.5)):
+        await stage.until(orders[0], lambda o: o.status != "confirmed", "release")
+        expect(stage.kill_worker(), "no worker of this folder's stack runs: play this story in the folder of `up`")
+        stage.say("the worker was killed; its supervisor starts another one")
+        ended = [await stage.ended(order, "completed") for order in orders]
+    for order in ended:
+        kept = order.payment["captured_minor"] - order.payment["refunded_minor"]
+        expect(kept == order.totals["owed_minor"], f"order {order.order_number} kept {kept}")
+    stage.say(f"{len(ended)} orders ended, each captured exactly what it owes")
+    return ended[0]
+
+
 @dataclass(frozen=True)
 class Scenario:
     """A story by name, and what it shows."""
@@ -196,16 +212,19 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
             Scenario("payment-declined", "the window to fix a payment, a second reference", payment_declined),
             Scenario("cancel-before-pick", "stock and authorization freed", cancel_before_pick),
             Scenario("cancel-too-late", "refused after hand-over, with what is possible instead", cancel_too_late),
+            Scenario("worker-crash", "killed with orders in flight: all end, each paid for once", worker_crash),
         )
     }
 )
 
 
-async def play(name: str, target: Callable[[str], AccordClient], say: Say) -> dict[str, Any]:
+async def play(
+    name: str, target: Callable[[str], AccordClient], say: Say, kill_worker: Callable[[], bool] = lambda: False
+) -> dict[str, Any]:
     """Play a story; returns its order and what to look at."""
     scenario = SCENARIOS[name]
     async with target("storefront") as shop, target("service") as service, target("warehouse") as floor:
-        order = await scenario.play(Stage(shop, service, floor, say))
+        order = await scenario.play(Stage(shop, service, floor, say, kill_worker))
         found: dict[str, Any] = {"scenario": name, "shows": scenario.shows}
         if order is not None:
             with suppress(ApiProblem):

@@ -1,10 +1,14 @@
 """`accord demo` and `accord check` against real processes: stories end as told, retail orders add up."""
 
+import json
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
 from cli.scenarios import SCENARIOS
+from tests.support.command import wait_until
 from tests.support.counter import Counter, open_counter
 from tests.support.planted import plant
 from tests.support.stack import Site
@@ -33,7 +37,7 @@ def test_every_story_is_listed(counter: Counter) -> None:
     """What is offered is what exists."""
     code, listed = counter.accord_json("demo", "list")
     assert code == 0
-    assert [one["name"] for one in listed["data"]] == list(SCENARIOS) == list(ENDS)
+    assert [one["name"] for one in listed["data"]] == list(SCENARIOS) == [*ENDS, "worker-crash"]
 
 
 @pytest.mark.parametrize("name", ENDS)
@@ -43,6 +47,42 @@ def test_a_story_ends_as_told(counter: Counter, name: str) -> None:
     assert code == 0
     assert told["order"]["status"] == ENDS[name]
     assert [event["sequence"] for event in told["events"]] == list(range(1, told["order"]["version"] + 1))
+
+
+def test_a_killed_worker_loses_nothing(counter: Counter, tmp_path: Path) -> None:
+    """The story kills the recorded worker with orders in flight; when another one starts, all orders end."""
+    # given
+    shutil.copy(counter.site.stack.root / "secrets.toml", tmp_path)
+    (tmp_path / "run.json").write_text(json.dumps({"children": {"worker": counter.worker.child.record()}}))
+    story = counter.start("demo", "run", "worker-crash", "--json", ACCORD_DATA_DIR=str(tmp_path))
+    # when
+    wait_until(lambda: not counter.worker.running() or story.poll() is not None)
+    assert story.poll() is None, story.communicate()
+    counter.worker.restart()
+    # then
+    printed, _ = story.communicate(timeout=150)
+    assert story.returncode == 0, printed
+    assert "6 orders ended, each captured exactly what it owes" in printed
+    code, report = counter.accord_json("check")
+    assert (code, report["violations"]) == (0, 0)
+
+
+def test_without_a_worker_of_this_folder_none_is_killed(counter: Counter) -> None:
+    """The story says where it can be played; the worker of somebody else stays alone."""
+    done = counter.accord("demo", "run", "worker-crash")
+    assert done.returncode == 1
+    assert "in the folder of `up`" in done.stderr
+    assert counter.worker.running()
+
+
+def test_the_floor_finishes_orders_that_were_placed_by_hand(counter: Counter) -> None:
+    """An order from the command line is packed, handed over and delivered; then the floor is idle and leaves."""
+    code, order = counter.accord_json("orders", "create", "--sku", "LAMP-OAK:1", "--wait", "20")
+    assert code == 0
+    code, counts = counter.accord_json("demo", "floor", "--until-idle", "--disorder", "1", "--seconds", "60")
+    assert (code, counts["packed"], counts["handed_over"], counts["delivered"]) == (0, 1, 1, 1)
+    watched = counter.accord("orders", "watch", str(order["order_number"]), "--timeout", "30")
+    assert (watched.returncode, watched.stdout.count("shipment.delivered")) == (0, 1)
 
 
 def test_a_story_says_what_to_look_at(counter: Counter) -> None:
