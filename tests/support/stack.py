@@ -204,7 +204,7 @@ class RunStack:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def start_run_stack() -> RunStack:
+def start_run_stack(dynamic_config: Path = TEST_CONFIG) -> RunStack:
     """Start the engines and set up the shared site; about four seconds."""
     root = Path(tempfile.mkdtemp(prefix="accord-test-"))
     root.chmod(0o711)  # PostgreSQL may run as another user
@@ -213,7 +213,7 @@ def start_run_stack() -> RunStack:
         temporal_server=load_settings().temporal_server,
         may_fetch=False,
         ui=False,
-        dynamic_config=TEST_CONFIG,
+        dynamic_config=dynamic_config,
         preferred_ports=scattered_ports(),
     )
     run = RunStack(Stack(options, silent), root)
