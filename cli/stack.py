@@ -24,6 +24,7 @@ from settings import Environment, Settings, UnsafeSettings, load_settings, names
 
 START_LIMIT_S = 1800.0  # the first start may build Temporal
 STOP_LIMIT_S = 150.0  # more than the limits of all children together
+STEP_MARKS = (" · ", "   building", "   temporal-")
 SERVICES = ("api", "worker", "temporal", "postgres", "ui", "steps", "supervisor")
 
 
@@ -166,7 +167,8 @@ def _wait_until_ready(folder: StackFolder, say: Say, owner: subprocess.Popen[byt
             printed = log.read_text(errors="replace").splitlines()
             told = _tell_steps(printed, told, say)
             if owner.poll() is not None:
-                raise StackError("The stack did not start:\n    " + "\n    ".join(printed[-15:]), f"{program()} doctor")
+                problem = [line for line in printed if line.strip() and not line.startswith(STEP_MARKS)]
+                raise StackError("The stack did not start:\n    " + "\n    ".join(problem[-15:]), f"{program()} doctor")
         elif not folder.taken():
             raise StackError("The stack that was starting here has ended", f"{program()} up")
         if ready:
@@ -185,7 +187,7 @@ def _is_ready(run: dict[str, Any], owner: subprocess.Popen[bytes] | None) -> boo
 
 def _tell_steps(printed: list[str], told: int, say: Say) -> int:
     for line in printed[told:]:
-        if line.startswith((" · ", "   building", "   temporal-")):
+        if line.startswith(STEP_MARKS):
             say(line)
     return len(printed)
 
