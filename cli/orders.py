@@ -186,7 +186,7 @@ def _call(ask: Callable[[AccordClient], Coroutine[Any, Any, T]], role: str, url:
     target = find_target(url, key)
 
     async def run() -> T:
-        async with open_client(target, role, patience_s=15.0) as client:
+        async with open_client(target, role, patience_s=8.0) as client:
             return await ask(client)
 
     return asyncio.run(run())

@@ -150,6 +150,7 @@ async def _prepare(connection: AsyncConnection, before: Sequence[ProviderObject]
     await connection.execute(_TABLE)
     await connection.execute(_EMPTY)
     await _load(connection, before, listed_before=True)
+    await connection.execute(text("ANALYZE provider_objects"))
     await connection.commit()
 
 
