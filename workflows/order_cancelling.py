@@ -20,7 +20,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.quantities import Bucket
     from domain.refusals import OrderRuleError
     from workflows.messages import CancelledLine, CancelOrder, CancelOutcome, FreedStock
-    from workflows.order_desk import DirectCommandRefused, OrderDesk, validated
+    from workflows.order_desk import DirectCommandRefused, OrderDesk, takes_anything, validated
 
 
 class OrderCancelling(OrderDesk):
@@ -40,6 +40,7 @@ class OrderCancelling(OrderDesk):
         validated(self._check_cancel, command, self.s.answered)
 
     @workflow.signal(name="cancel", description="As the update `cancel`, for senders that cannot wait.")
+    @takes_anything
     async def cancel_signal(self, raw: RawValue) -> None:
         """Cancel what has not left."""
         await self._signalled(raw, CancelOrder, "cancel", self._check_cancel, self._cancel, CancelOutcome)

@@ -4,12 +4,14 @@ An update is refused before anything is written; a signal cannot answer, so its 
 command's outcome.
 """
 
+import functools
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 from temporalio import workflow
+from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 
@@ -36,6 +38,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.order_base import OrderBase
 
 C = TypeVar("C", CancelOrder, NodeReport, CarrierEvent, PaymentEvent, RetryNow)
+D = TypeVar("D", bound=OrderBase)
 O = TypeVar("O", bound=BaseModel)  # noqa: E741 - O for outcome, beside C for command
 
 
@@ -69,6 +72,20 @@ class DirectCommandRefused(OrderRuleError):
     code = "direct_command_refused"
 
 
+def takes_anything(handler: Callable[[D, RawValue], Awaitable[None]]) -> Callable[[D, RawValue], Awaitable[None]]:
+    """A signal may come with nothing at all, or with too much: either becomes one value that cannot be read.
+
+    Without this the handler could not even be called, and the workflow task would fail for ever.
+    """
+
+    @functools.wraps(handler)
+    async def taken(self: D, *values: object) -> None:
+        one = values[0] if len(values) == 1 else None
+        await handler(self, one if isinstance(one, RawValue) else RawValue(Payload(data=repr(values).encode())))
+
+    return taken
+
+
 class OrderDesk(OrderBase):
     """Takes commands, meets repeats with their outcome, and answers questions."""
 
@@ -99,7 +116,7 @@ class OrderDesk(OrderBase):
     ) -> None:
         """A command that came as a signal. What cannot be understood becomes a failed command, never a loss."""
         try:
-            command = workflow.payload_converter().from_payload(raw.payload, model)
+            command = _read(raw, model)
         except Exception as error:
             text = raw.payload.data[:2000].decode("utf-8", "replace").replace("\x00", "")
             key = derived_id("cmd", self.s.order.order_id, kind, text)
@@ -148,7 +165,12 @@ class OrderDesk(OrderBase):
         told = json.loads(self.s.acceptance or "{}")
         return Accepted.model_validate(told) if told["kind"] == "accepted" else Rejected.model_validate(told)
 
+    @accept.validator
+    def _check_accept_update(self, ask: Accept) -> None:
+        """That it could be read is enough."""
+
     @workflow.signal(name="accept", description="Does nothing: an order accepts itself when it starts.")
+    @takes_anything
     async def accept_signal(self, raw: RawValue) -> None:
         """Starting the order is what counts."""
 
@@ -195,6 +217,19 @@ class OrderDesk(OrderBase):
 
     def _amount(self, minor: int) -> str:
         return f"{format_minor(minor, self.s.order.currency)} {self.s.order.currency}"
+
+
+def _read(raw: RawValue, model: type[C]) -> C:
+    """The command in a signal.
+
+    Raises:
+        TypeError: there is none.
+        ValueError: it is not what it should be.
+    """
+    command = workflow.payload_converter().from_payload(raw.payload, model)
+    if not isinstance(command, model):
+        raise TypeError(f"a {model.__name__} was expected")
+    return command
 
 
 def validated(check: Callable[[C], None], command: C, answered: dict[str, str]) -> None:

@@ -7,7 +7,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.lifecycle import PaymentState
     from domain.orders import OPERATOR
     from workflows.messages import PaymentEvent, PaymentEventOutcome, RetryNow, RetryOutcome
-    from workflows.order_desk import NotYet, validated
+    from workflows.order_desk import NotYet, takes_anything, validated
     from workflows.order_shipping import OrderShipping
 
 
@@ -28,6 +28,7 @@ class OrderPaying(OrderShipping):
         validated(self._check_payment, command, self.s.answered)
 
     @workflow.signal(name="payment_event", description="As the update `payment_event`, for senders that cannot wait.")
+    @takes_anything
     async def payment_event_signal(self, raw: RawValue) -> None:
         """Take a fact about a tender."""
         await self._signalled(
@@ -81,7 +82,12 @@ class OrderPaying(OrderShipping):
         """Wake whatever waits for a retry."""
         return await self._command(command, "retry_now", self._retry_now, RetryOutcome)
 
+    @retry_now.validator
+    def _check_retry_update(self, command: RetryNow) -> None:
+        validated(lambda _: None, command, self.s.answered)
+
     @workflow.signal(name="retry_now", description="As the update `retry_now`, for senders that cannot wait.")
+    @takes_anything
     async def retry_now_signal(self, raw: RawValue) -> None:
         """Wake whatever waits for a retry."""
         await self._signalled(raw, RetryNow, "retry_now", lambda _: None, self._retry_now, RetryOutcome)

@@ -16,7 +16,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.quantities import Bucket
     from workflows.messages import CarrierEvent, NodeReport, ReportOutcome, ScanOutcome
     from workflows.order_cancelling import OrderCancelling
-    from workflows.order_desk import NotYet, UnknownShipment, validated
+    from workflows.order_desk import NotYet, UnknownShipment, takes_anything, validated
 
 
 class OrderShipping(OrderCancelling):
@@ -36,6 +36,7 @@ class OrderShipping(OrderCancelling):
         validated(self._check_report, command, self.s.answered)
 
     @workflow.signal(name="node_report", description="As the update `node_report`, for senders that cannot wait.")
+    @takes_anything
     async def node_report_signal(self, raw: RawValue) -> None:
         """Take a node's report."""
         await self._signalled(raw, NodeReport, "node_report", self._check_report, self._node_report, ReportOutcome)
@@ -160,6 +161,7 @@ class OrderShipping(OrderCancelling):
         validated(self._check_event, command, self.s.answered)
 
     @workflow.signal(name="carrier_event", description="As the update `carrier_event`, for senders that cannot wait.")
+    @takes_anything
     async def carrier_event_signal(self, raw: RawValue) -> None:
         """Take a carrier's event."""
         await self._signalled(raw, CarrierEvent, "carrier_event", self._check_event, self._carrier_event, ScanOutcome)

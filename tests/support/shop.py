@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from temporalio.client import WorkflowUpdateFailedError
+from temporalio.client import Client, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 
 from domain.ids import derived_id, new_id
@@ -44,7 +44,7 @@ from workflows.messages import (
     RetryOutcome,
     ScanOutcome,
 )
-from workflows.starting import start_operation
+from workflows.starting import ORDER_WORKFLOW, TASK_QUEUE, first_attributes, start_operation
 
 _NUMBERS = itertools.count(1)
 NODES = {
@@ -165,9 +165,12 @@ class Shop(ShopViews):
         """Place an order and wait for the answer."""
         return await self.submit(self.order(*lines, **options))
 
-    async def submit(self, placed: PlaceOrder) -> Order:
-        """Start the order and wait for its answer."""
+    async def submit(self, placed: PlaceOrder, first_signal: tuple[str, object] | None = None) -> Order:
+        """Start the order and wait for its answer; a signal may already be there when it wakes up."""
         operation = start_operation(placed)
+        handle: Any = self.client.get_workflow_handle(f"order-{placed.order_id}", result_type=OrderClosed)
+        if first_signal is not None:
+            await start_with_signal(self.client, placed, *first_signal)
         outcome: Any = await self.client.execute_update_with_start_workflow(
             "accept",
             Accept(),
@@ -175,7 +178,6 @@ class Shop(ShopViews):
             start_workflow_operation=operation,
             result_type=Accepted | Rejected,  # type: ignore[arg-type]
         )
-        handle: Any = self.client.get_workflow_handle(f"order-{placed.order_id}", result_type=OrderClosed)
         return Order(placed, handle, outcome)
 
     def control(self, placed: PlaceOrder, name: str, value: str | int) -> None:
@@ -289,6 +291,19 @@ class Shop(ShopViews):
         """Somebody says: now."""
         message = RetryNow(command_id=command_id)
         return await order.handle.execute_update("retry_now", message, id=command_id, result_type=RetryOutcome)
+
+
+async def start_with_signal(client: Client, placed: PlaceOrder, name: str, content: object) -> None:
+    """Signal with start: the signal is in the first workflow task, before the order has done anything."""
+    await client.start_workflow(
+        ORDER_WORKFLOW,
+        placed,
+        id=f"order-{placed.order_id}",
+        task_queue=TASK_QUEUE,
+        search_attributes=first_attributes(placed),
+        start_signal=name,
+        start_signal_args=[content],
+    )
 
 
 async def refusal_of(call: Any) -> Refusal:
