@@ -18,8 +18,8 @@ from temporalio import workflow
 from temporalio.api.enums.v1 import EventType
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from domain.orders import ReportKind
 from devstack.stack import TEST_CONFIG
+from domain.orders import ReportKind
 from providers.catalog import ProviderChoice, make_providers
 from store.engine import make_engine
 from tests.support.shop import Shop
@@ -113,7 +113,7 @@ def _watch_writes(site: Site) -> None:
         )
         for table in ("intake", "orders", "payment_intents", "fulfillment_orders", "shipments", "commands"):
             connection.execute(
-                f"CREATE TRIGGER note_write AFTER INSERT OR UPDATE ON {table}"  # noqa: S608 - names above
+                f"CREATE TRIGGER note_write AFTER INSERT OR UPDATE ON {table}"
                 " FOR EACH STATEMENT EXECUTE FUNCTION note_write()"
             )
 

@@ -26,7 +26,7 @@ EXTRACT = ROOT / "cli" / "data" / "retail-extract.csv.gz"
 FULL = ROOT.parent / "shared" / "data" / "online-retail" / "2010-12_2011-07.csv.gz"
 
 
-def row(  # noqa: PLR0917 - one argument per column
+def row(
     invoice: str = "536365",
     code: str = "85123A",
     name: str = "LANTERN",
