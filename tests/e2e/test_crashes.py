@@ -60,6 +60,7 @@ async def test_orders_survive_killed_processes(breakable_stack: RunStack) -> Non
         nemesis = asyncio.create_task(_nemesis(outlet, breakable_stack, rng))
         ids = await asyncio.gather(*(_place(outlet, storefront, n, gate) for n in range(ORDERS)))
         killed = await nemesis
+        await outlet.shop.engine.dispose()  # our own connections died with PostgreSQL too
         await eventually(lambda: _ended(outlet), within_s=240, every_s=1)
         finished.set()
         await working
