@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import math
 import time
+from collections.abc import Callable
 from typing import Annotated
 
 import psutil
@@ -72,7 +73,7 @@ def run(
         raise typer.BadParameter(f"{name} is not one of {', '.join(SCENARIOS)}")
     target = find_target(api_url, api_key)
     say = speaker(as_json)
-    playing = play(name, lambda role: open_client(target, role), lambda text: say(f" · {text}"), _kill_worker)
+    playing = play(name, lambda role: open_client(target, role), lambda text: say(f" · {text}"), _find_worker)
     try:
         with refusals(as_json):
             told = asyncio.run(playing)
@@ -116,18 +117,21 @@ def floor(
             document({**vars(counts), "refused": dict(counts.refused)})
 
 
-def _kill_worker() -> bool:
-    """Kill the worker of this folder's stack, by the ids that the stack has recorded; False when there is none."""
+def _find_worker() -> Callable[[], None] | None:
+    """What kills the worker of this folder's stack, by the ids that the stack has recorded; None without one."""
     from devstack.children import recorded_process
 
     record = read_run_file(load_settings().data_dir).get("children", {}).get("worker")
     worker = recorded_process(record) if record else None
     if worker is None:
-        return False
-    for process in (worker, *worker.children(recursive=True)):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    return True
+        return None
+
+    def kill() -> None:
+        for process in (worker, *worker.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    return kill
 
 
 def _what_to_look_at(order: OrderView, url: str) -> None:

@@ -16,6 +16,8 @@ from cli.client import AccordClient, ApiProblem, OrderView
 from cli.floor import Floor, Habits
 
 Say = Callable[[str], None]
+FindWorker = Callable[[], Callable[[], None] | None]
+"""Finds the worker of this folder's stack: what kills it, or None when there is none."""
 _LIMIT_S = 90.0
 _POLL_S = 0.2
 
@@ -32,7 +34,7 @@ class Stage:
     service: AccordClient
     floor: AccordClient
     say: Say
-    kill_worker: Callable[[], bool] = lambda: False
+    find_worker: FindWorker = lambda: None
     orders: set[str] = field(default_factory=set)
 
     async def place(self, *skus: str, city: str = "Boston", reference: str = "pm_ok") -> OrderView:
@@ -180,10 +182,13 @@ async def _refused_cancel(stage: Stage, order: OrderView) -> None:
 
 async def worker_crash(stage: Stage) -> OrderView:
     """The worker is killed while orders are in flight: all of them end, each is paid for exactly once."""
+    kill = stage.find_worker()
+    if kill is None:
+        raise ScenarioFailed("no worker of this folder's stack runs: play this story in the folder of `up`")
     orders = list(await asyncio.gather(*(stage.place("LAMP-OAK:1", f"MUG-BLUE:{n}") for n in range(1, 7))))
     async with stage.warehouse(Habits(disorder=0.5)):
         await stage.until(orders[0], lambda o: o.status != "confirmed", "release")
-        expect(stage.kill_worker(), "no worker of this folder's stack runs: play this story in the folder of `up`")
+        kill()
         stage.say("the worker was killed; its supervisor starts another one")
         ended = [await stage.ended(order, "completed") for order in orders]
     for order in ended:
@@ -219,12 +224,12 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
 
 
 async def play(
-    name: str, target: Callable[[str], AccordClient], say: Say, kill_worker: Callable[[], bool] = lambda: False
+    name: str, target: Callable[[str], AccordClient], say: Say, find_worker: FindWorker = lambda: None
 ) -> dict[str, Any]:
     """Play a story; returns its order and what to look at."""
     scenario = SCENARIOS[name]
     async with target("storefront") as shop, target("service") as service, target("warehouse") as floor:
-        order = await scenario.play(Stage(shop, service, floor, say, kill_worker))
+        order = await scenario.play(Stage(shop, service, floor, say, find_worker))
         found: dict[str, Any] = {"scenario": name, "shows": scenario.shows}
         if order is not None:
             with suppress(ApiProblem):

@@ -73,6 +73,7 @@ def test_without_a_worker_of_this_folder_none_is_killed(counter: Counter) -> Non
     assert done.returncode == 1
     assert "in the folder of `up`" in done.stderr
     assert counter.worker.running()
+    assert "placed" not in done.stdout
 
 
 def test_the_floor_finishes_orders_that_were_placed_by_hand(counter: Counter) -> None:
