@@ -249,13 +249,25 @@ _Write = Callable[[OrderChange, MoneyAsk, Intent, Reply], Awaitable[None]]
 
 async def _claim(connection: AsyncConnection, ask: MoneyAsk, intent: Intent, token: str) -> payments.Claim | None:
     """Store the intent if the decision has not, and take the right to call."""
-    if await payments.want(connection, intent):
-        if intent.intent == "refund":
-            await payments.refund_claimed(connection, ask.tender_id, ask.amount_minor)
-        if intent.intent == "authorize":
-            rules = (await lock_order(connection, ask.order_id)).rules
-            await payments.tender_pending(connection, ask.tender_id, ask.reference, rules.payment_pending_s)
+    if intent.intent == "authorize":
+        return await _claim_authorization(connection, ask, intent, token)
+    if await payments.want(connection, intent) and intent.intent == "refund":
+        await payments.refund_claimed(connection, ask.tender_id, ask.amount_minor)
     return await payments.claim(connection, intent.business_key, token)
+
+
+async def _claim_authorization(
+    connection: AsyncConnection, ask: MoneyAsk, intent: Intent, token: str
+) -> payments.Claim | None:
+    """The first attempt starts the wait for the provider, perhaps with another payment method."""
+    pending_s = (await lock_order(connection, ask.order_id)).rules.payment_pending_s
+    new = await payments.want(connection, intent)
+    if new:
+        await payments.tender_pending(connection, ask.tender_id, ask.reference, pending_s)
+    claimed = await payments.claim(connection, intent.business_key, token)
+    if claimed is not None and claimed.attempt_no == 1 and not new:
+        await payments.tender_pending(connection, ask.tender_id, None, pending_s)
+    return claimed
 
 
 async def _authorized(change: OrderChange, ask: MoneyAsk, intent: Intent, answer: Reply) -> None:

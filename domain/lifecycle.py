@@ -242,14 +242,14 @@ def _first_wait(facts: OrderFacts) -> Wait:
 
 
 def _payment_waits(facts: OrderFacts) -> list[Wait]:
-    waits = []
+    """The first tender that is not secured: the next ones are not tried before it is."""
     for tender in facts.tenders:
         if tender.state is PaymentState.PENDING:
-            waits.append(_wait(tender, WaitingOn.PAYMENT, Team.FINANCE, "payment_pending", "the provider answers"))
+            return [_wait(tender, WaitingOn.PAYMENT, Team.FINANCE, "payment_pending", "the provider answers")]
         if tender.state is PaymentState.FAILED and facts.quantities.live:
             text = "the customer fixes the payment, else the order is cancelled"
-            waits.append(_wait(tender, WaitingOn.CUSTOMER, Team.SERVICE, "payment_declined", text))
-    return waits
+            return [_wait(tender, WaitingOn.CUSTOMER, Team.SERVICE, "payment_declined", text)]
+    return []
 
 
 def _stock_waits(facts: OrderFacts) -> list[Wait]:

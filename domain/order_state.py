@@ -7,6 +7,7 @@ from datetime import date, datetime, timedelta
 
 from pydantic import BaseModel, Field
 
+from domain.cases import case_is_over
 from domain.lifecycle import (
     FulfillmentFact,
     FulfillmentState,
@@ -124,7 +125,7 @@ class OrderState(BaseModel):
     promised_by: date | None = None
     promised_until: datetime | None = None
     promise_state: str = "on_track"
-    attention: str | None = None
+    attention: dict[str, datetime] = Field(default_factory=dict)  # open cases: code, since when
     cases: list[str] = Field(default_factory=list)
     answered: dict[str, str] = Field(default_factory=dict)
     changed_at: datetime
@@ -206,6 +207,12 @@ class OrderState(BaseModel):
     def paid(self) -> bool:
         """Whether every tender is authorized (or further)."""
         return all(t.state not in (PaymentState.PENDING, PaymentState.FAILED) for t in self.tenders)
+
+    def drop_solved_cases(self) -> None:
+        """Forget the cases whose cause is gone, as the database does."""
+        if self.attention:
+            facts = self.facts()
+            self.attention = {c: at for c, at in self.attention.items() if not case_is_over(c, at, facts)}
 
     def facts(self) -> OrderFacts:
         """What the header is derived from."""

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from domain.cases import case_is_over
 from domain.ids import derived_id
 from domain.lifecycle import FulfillmentFact, Header, OrderFacts, OrderStatus, TenderFact, derive_header
 from domain.orders import SYSTEM, Actor, OrderRules
@@ -51,8 +52,8 @@ class OrderChange:
     now: datetime
     version: int
     status: str
-    wait_cause: str | None
     promised_by: str
+    has_case: bool
     events: list[dict[str, Any]] = field(default_factory=list)
     commands: list[tuple[CommandRecord, Actor]] = field(default_factory=list)
     header: Header | None = None
@@ -86,8 +87,9 @@ class OrderChange:
 
 
 _LOCK = text("""
-SELECT o.order_id, o.channel, o.currency, o.rules, o.version, o.status, o.wait_cause, o.promised_by,
-       clock_timestamp() AS now
+SELECT o.order_id, o.channel, o.currency, o.rules, o.version, o.status, o.promised_by,
+       clock_timestamp() AS now,
+       EXISTS (SELECT 1 FROM exceptions e WHERE e.order_id = o.order_id AND e.state = 'open') AS has_case
   FROM orders o WHERE order_id = :order_id FOR UPDATE
 """)
 
@@ -146,8 +148,10 @@ ON CONFLICT (order_id, command_id) DO UPDATE
 """)
 
 _CLOSE_CASES = text("""
-UPDATE exceptions SET state = 'auto_closed', closed_at = now()
- WHERE order_id = :order_id AND state = 'open' AND (:terminal OR code = :old_cause)
+UPDATE exceptions SET state = 'auto_closed', closed_at = now() WHERE exception_id = ANY(:ids) AND state = 'open'
+""")
+_OPEN_CASES = text("""
+SELECT exception_id, code, created_at FROM exceptions WHERE order_id = :order_id AND state = 'open'
 """)
 
 
@@ -183,8 +187,8 @@ async def lock_order(connection: AsyncConnection, order_id: str) -> OrderChange:
         now=row["now"],
         version=row["version"],
         status=row["status"],
-        wait_cause=row["wait_cause"],
         promised_by=str(row["promised_by"]),
+        has_case=row["has_case"],
     )
 
 
@@ -229,11 +233,16 @@ async def finish(change: OrderChange) -> None:
         },
     )
     await _append(change)
-    if header.terminal or (wait and wait.cause != change.wait_cause):
-        await change.connection.execute(
-            _CLOSE_CASES,
-            {"order_id": change.order_id, "terminal": header.terminal, "old_cause": change.wait_cause or ""},
-        )
+    if change.has_case or header.terminal:
+        await _close_cases(change, facts, terminal=header.terminal)
+
+
+async def _close_cases(change: OrderChange, facts: OrderFacts, *, terminal: bool) -> None:
+    """Close the cases whose cause is gone, and all of them once the order is over."""
+    rows = (await change.connection.execute(_OPEN_CASES, {"order_id": change.order_id})).all()
+    over = [row.exception_id for row in rows if terminal or case_is_over(row.code, row.created_at, facts)]
+    if over:
+        await change.connection.execute(_CLOSE_CASES, {"ids": over})
 
 
 async def _append(change: OrderChange) -> None:

@@ -101,7 +101,8 @@ class Order(OrderPaying):
         ask = self._money(tender, tender.seq, tender.amount_minor)
         ask = ask.model_copy(update={"reference": tender.reference, "grant": self._grants.pop("authorize", None)})
         amount = self._amount(tender.amount_minor)
-        tender.in_call = True
+        tender.in_call, tender.since = True, workflow.now()
+        tender.deadline = tender.since + timedelta(seconds=self.s.rules.payment_pending_s)
         outcome = await self._provider(PaymentActivities.authorize, ask, f"Authorize {amount}", "payment_unknown")
         tender.in_call = False
         now = workflow.now()
@@ -127,11 +128,9 @@ class Order(OrderPaying):
         if not fixed:
             await self._give_up(CancelReason.PAYMENT_DECLINED)
             return
-        now = workflow.now()
         tender.retry_asked = False
         tender.seq += 1
         tender.state, tender.decline_code = PaymentState.PENDING, None
-        tender.since, tender.deadline = now, now + timedelta(seconds=self.s.rules.payment_pending_s)
 
     # --- fulfillment ----------------------------------------------------------------------------------
 

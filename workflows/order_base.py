@@ -91,7 +91,7 @@ class OrderBase:
             order_id=self.s.order.order_id, code=code, owner=owner, detail=detail[:200], promise_state=promise_state
         )
         await self._database(RecordActivities.open_case, ask, f"Open a case for {owner}: {code}")
-        self.s.attention = code
+        self.s.attention = {**self.s.attention, code: workflow.now()}
         self._show()
 
     # --- the watch: one rolling timer ----------------------------------------------------------------
@@ -120,7 +120,7 @@ class OrderBase:
         if self.s.reserved_until:
             found.append(Due(self.s.reserved_until, "reservation", "reservation", "inventory", ""))
         for tender in self.s.tenders:
-            if tender.state is PaymentState.PENDING:
+            if tender.state is PaymentState.PENDING and tender.in_call:
                 key = f"payment:{tender.tender_id}:{tender.seq}"
                 found.append(Due(tender.deadline, key, "payment_pending", "finance", "the provider did not answer"))
         for part in self.s.fulfillments.values():
@@ -165,6 +165,7 @@ class OrderBase:
 
     def _show(self) -> None:
         """Write search attributes that changed, in one go, and the current details (which cost nothing)."""
+        self.s.drop_solved_cases()
         header = self.s.header()
         wait = header.wait
         nodes = sorted({f.node_id for f in self.s.fulfillments.values()})
@@ -183,18 +184,28 @@ class OrderBase:
         if self.s.promised_until:
             put(visibility.PROMISED_BY.value_set(self.s.promised_until), self.s.promised_until)
         if self.s.attention:
-            put(visibility.ATTENTION_CODE.value_set(self.s.attention), self.s.attention)
-            needed = not header.terminal
+            latest = next(reversed(self.s.attention))
+            put(visibility.ATTENTION_CODE.value_set(latest), latest)
+        elif "AttentionCode" in self._shown:
+            put(visibility.ATTENTION_CODE.value_unset(), None)
+        if self.s.attention or "NeedsAttention" in self._shown:
+            needed = bool(self.s.attention) and not header.terminal
             put(visibility.NEEDS_ATTENTION.value_set(needed), needed)
         changed = [update for name, (update, value) in values.items() if self._shown.get(name) != value]
         if changed:
             workflow.upsert_search_attributes(changed)
             self._shown.update({name: value for name, (_, value) in values.items()})
-        self._describe()
+        workflow.set_current_details(describe(self.s))
 
     def _describe(self) -> None:
-        """The text that the Temporal UI shows for this order, served by a query."""
-        workflow.set_current_details(describe(self.s))
+        """The text that the Temporal UI shows for this order, served by a query.
+
+        With a case open the search attributes too: whoever filters by them must see it go.
+        """
+        if self.s.attention:
+            self._show()
+        else:
+            workflow.set_current_details(describe(self.s))
 
 
 _SILENCE = {
@@ -233,7 +244,7 @@ def describe(state: OrderState) -> str:
             f"- **Money** owed {money(state.owed_minor)}, authorized {money(authorized)}, "
             f"captured {money(captured)}, refunded {money(refunded)}",
             f"- **Shipments** {parcels or 'none'}",
-            f"- **Open case** {state.attention or 'none'}",
+            f"- **Open case** {', '.join(state.attention) or 'none'}",
             "- **If stuck** send the update `retry_now`; never terminate: that skips every release and refund",
         ]
     )

@@ -94,7 +94,6 @@ class OrderPaying(OrderShipping):
 
     async def _retry_now(self, command: RetryNow) -> RetryOutcome:
         self._retries += 1
-        self.s.attention = None
         outcome = RetryOutcome(applied=True, order_version=self.s.version)
         await self._settle_command(
             command.command_id,

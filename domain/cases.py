@@ -1,0 +1,37 @@
+"""When the cause of an exception case is gone, so that nobody looks into what has solved itself. Owned by service."""
+
+from datetime import datetime
+
+from domain.lifecycle import FulfillmentState, OrderFacts, PaymentState
+from domain.quantities import Bucket
+
+_WORK = {
+    "release_pending": (FulfillmentState.OPEN,),
+    "release_failing": (FulfillmentState.OPEN, FulfillmentState.CANCELLATION_REQUESTED),
+    "node_refused": (FulfillmentState.OPEN,),
+    "node_silent": (FulfillmentState.SUBMITTED, FulfillmentState.ACCEPTED, FulfillmentState.IN_PROGRESS),
+    "node_silent_on_stop": (FulfillmentState.CANCELLATION_REQUESTED,),
+    "stop_failing": (FulfillmentState.CANCELLATION_REQUESTED,),
+    "booking_failing": (FulfillmentState.IN_PROGRESS, FulfillmentState.CANCELLATION_REQUESTED),
+    "carrier_refused": (FulfillmentState.IN_PROGRESS,),
+    "carrier_silent": (FulfillmentState.SHIPPED,),
+}
+_ANSWER = ("payment_pending", "payment_unknown")
+_CAPTURE = ("payment_capture_failing", "payment_capture_refused")
+
+
+def case_is_over(code: str, opened_at: datetime, facts: OrderFacts) -> bool:
+    """Whether nothing is left in the state that the case was opened for.
+
+    A state that began after the case is not its cause. What no state tells of (a late promise, a void that the
+    provider refuses) ends with the order.
+    """
+    if code in _ANSWER:
+        return not any(t.state is PaymentState.PENDING and t.since <= opened_at for t in facts.tenders)
+    if code in _CAPTURE:
+        left = (Bucket.SHIPPED, Bucket.DELIVERED)
+        return not any(f.stage in left and not f.captured for f in facts.fulfillments)
+    states = _WORK.get(code)
+    if states is None:
+        return False
+    return not any(f.state in states and f.since <= opened_at for f in facts.fulfillments)
