@@ -216,28 +216,35 @@ class Shop(ShopViews):
         return await order.handle.execute_update("node_report", message, id=key, result_type=ReportOutcome)
 
     async def scan(
-        self, order: Order, shipment_id: str, kind: CarrierEventType, event_id: str = "", at: datetime | None = None
+        self,
+        order: Order,
+        shipment_id: str,
+        kind: CarrierEventType,
+        event_id: str = "",
+        at: datetime | None = None,
+        command_id: str = "",
     ) -> ScanOutcome:
-        """A carrier scans."""
-        key = event_id or f"{shipment_id}-{kind}"
+        """A carrier scans. The command id is the event id unless a story sends the event twice."""
+        event = event_id or f"{shipment_id}-{kind}"
+        key = command_id or event
         message = CarrierEvent(
-            command_id=key, shipment_id=shipment_id, event_id=key, type=kind, occurred_at=at or datetime.now(UTC)
+            command_id=key, shipment_id=shipment_id, event_id=event, type=kind, occurred_at=at or datetime.now(UTC)
         )
         return await order.handle.execute_update("carrier_event", message, id=key, result_type=ScanOutcome)
 
     async def packs(self, order: Order, part: dict[str, Any]) -> None:
         """A node packs, and the label is there."""
         await self.report(order, part["fulfillment_id"], ReportKind.PACKED)
+        await self.labelled(order, part)
 
-        async def labelled() -> bool:
-            rows = await self.sql(
-                "SELECT tracking_number FROM shipments WHERE shipment_id = :s AND tracking_number IS NOT NULL",
-                s=part["shipment_id"],
-            )
+    async def labelled(self, order: Order, part: dict[str, Any]) -> None:
+        """Wait until the workflow knows the parcel's tracking number."""
+
+        async def there() -> bool:
             state = await order.handle.query("state")
-            return bool(rows) and bool(state["fulfillments"][part["fulfillment_id"]]["tracking_number"])
+            return bool(state["fulfillments"][part["fulfillment_id"]]["tracking_number"])
 
-        await eventually(labelled)
+        await eventually(there)
 
     async def ships(self, order: Order, part: dict[str, Any]) -> None:
         """A node packs and hands over."""
@@ -278,10 +285,15 @@ class Shop(ShopViews):
         """Somebody cancels and is refused."""
         return await refusal_of(self.cancel(order, command_id))
 
-    async def new_method(self, order: Order, reference: str, command_id: str = "pay-1") -> PaymentEventOutcome:
-        """The customer brings another payment method."""
+    async def new_method(
+        self, order: Order, reference: str, command_id: str = "pay-1", tender: int = 0
+    ) -> PaymentEventOutcome:
+        """The customer brings another payment method for a tender."""
         message = PaymentEvent(
-            command_id=command_id, tender_id=order.tender_id, fact="method_updated", reference=reference
+            command_id=command_id,
+            tender_id=order.placed.tenders[tender].tender_id,
+            fact="method_updated",
+            reference=reference,
         )
         return await order.handle.execute_update(
             "payment_event", message, id=command_id, result_type=PaymentEventOutcome

@@ -180,8 +180,12 @@ class ShopViews:
     async def details(self, order: Order) -> str:
         """The text that operators see in the Temporal UI."""
         described = await order.handle.query("__temporal_workflow_metadata")
-        return str(described["currentDetails"])
+        return str(described.current_details)
 
     async def now(self) -> datetime:
         """The database's clock."""
         return (await self.sql("SELECT clock_timestamp() AS now"))[0]["now"]  # type: ignore[no-any-return]
+
+    def when(self, moment: str) -> datetime:
+        """A moment as the workflow's queries write it."""
+        return datetime.fromisoformat(moment)
