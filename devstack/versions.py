@@ -29,7 +29,7 @@ class GoProgram:
         return f"{self.name}-{self.version}"
 
 
-SERVER = GoProgram("temporal-server", TEMPORAL_VERSION, "go.temporal.io/server/cmd/server", 1650)
+SERVER = GoProgram("temporal-server", TEMPORAL_VERSION, "go.temporal.io/server/cmd/server", 1750)
 SQL_TOOL = GoProgram("temporal-sql-tool", TEMPORAL_VERSION, "go.temporal.io/server/cmd/tools/sql", 300)
-UI = GoProgram("temporal-ui", UI_VERSION, "github.com/temporalio/ui-server/v2/cmd/server", 200)
+UI = GoProgram("temporal-ui", UI_VERSION, "github.com/temporalio/ui-server/v2/cmd/server", 430)
 PROGRAMS = (SERVER, SQL_TOOL, UI)
