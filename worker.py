@@ -126,7 +126,7 @@ def runner(*, sandbox: bool) -> WorkflowRunner:
     return SandboxedWorkflowRunner(restrictions=restrictions)
 
 
-async def run(settings: Settings) -> None:
+async def run(settings: Settings, checkpoint: Checkpoint = no_checkpoint) -> None:
     """Poll until SIGTERM or SIGINT, then drain."""
     configure_logging(settings.log_format, settings.log_level)
     engine = make_engine(
@@ -143,7 +143,12 @@ async def run(settings: Settings) -> None:
     )
     with make_providers(choice) as providers:
         activities = make_activities(
-            engine, providers, settings.vault_key_ring, settings.direct_commands.value, make_sweep(engine, client)
+            engine,
+            providers,
+            settings.vault_key_ring,
+            settings.direct_commands.value,
+            make_sweep(engine, client),
+            checkpoint,
         )
         worker = make_worker(
             client,

@@ -80,6 +80,7 @@ class RecordActivities:
     @activity.defn(name="records.open_command")
     async def open_command(self, ask: OpenCommandAsk) -> CommandOpened:
         """The recorded actor; a command without a row was born in the Temporal UI and is an operator's."""
+        self._checkpoint("records.open_command", Stage.BEFORE_EFFECT)
         row = await transaction(self._engine, lambda c: control.find_command(c, ask.order_id, ask.command_id))
         self._checkpoint("records.open_command", Stage.BEFORE_REPORT)
         if row is not None:
@@ -95,8 +96,11 @@ class RecordActivities:
         An order that was refused for not coming through the API has no row, and keeps nothing.
         """
 
+        self._checkpoint("records.settle_command", Stage.BEFORE_EFFECT)
+
         async def work(change: OrderChange) -> None:
             change.settle_command(ask.command.record(), ask.actor)
+            self._checkpoint("records.settle_command", Stage.AFTER_EFFECT)
 
         try:
             _, change = await change_order(self._engine, ask.order_id, work)
@@ -108,6 +112,7 @@ class RecordActivities:
     @activity.defn(name="records.open_case")
     async def open_case(self, ask: CaseAsk) -> Recorded:
         """Open a case, one per order and cause."""
+        self._checkpoint("records.open_case", Stage.BEFORE_EFFECT)
 
         async def work(change: OrderChange) -> None:
             if change.status in ("completed", "cancelled", "rejected"):
@@ -121,6 +126,7 @@ class RecordActivities:
                 await control.set_promise_state(change.connection, ask.order_id, ask.promise_state)
                 change.say(f"promise.{ask.promise_state}", promised_by=change.promised_by)
             change.say("order.needs_attention", cause=ask.code, code=ask.code, owner=ask.owner, detail=ask.detail)
+            self._checkpoint("records.open_case", Stage.AFTER_EFFECT)
 
         _, change = await change_order(self._engine, ask.order_id, work)
         self._checkpoint("records.open_case", Stage.BEFORE_REPORT)

@@ -372,6 +372,7 @@ class ShipmentActivities:
     async def stop(self, ask: StopAsk) -> StopReply:
         """Ask the node to stop. Silence is never consent: an unknown answer is looked up, not guessed."""
         key = f"{ask.fulfillment_id}:stop:{ask.command_id}"  # another cancellation is another question
+        self._checkpoint("shipments.stop", Stage.BEFORE_EFFECT)
         try:
             if activity.info().attempt > 1:
                 found = await self._warehouse.look_up_stop(key)
@@ -382,11 +383,13 @@ class ShipmentActivities:
             raise retry_me(type(error).__name__, f"shipments.stop: {error}", error.retry_after_s) from error
         if isinstance(answer, Unknown):
             raise retry_me("ProviderUnknown", f"shipments.stop: {answer.why}")
+        self._checkpoint("shipments.stop", Stage.BEFORE_REPORT)
         return _stop_reply(answer)
 
     @activity.defn(name="shipments.stop_declined")
     async def stop_declined(self, ask: ReportAsk) -> Recorded:
         """The node could not stop: the fulfillment order goes on where it was."""
+        self._checkpoint("shipments.stop_declined", Stage.BEFORE_EFFECT)
 
         async def work(change: OrderChange) -> None:
             row = await fulfillment.read(change.connection, ask.fulfillment_id)
@@ -394,13 +397,16 @@ class ShipmentActivities:
                 return
             await _advance(change, ask.fulfillment_id, ask.state, ask.stage)
             _say_declined(change, ask.actor, row["node_id"], ask.fulfillment_id, ask.command.command_id)
+            self._checkpoint("shipments.stop_declined", Stage.AFTER_EFFECT)
 
         _, change = await change_order(self._engine, ask.order_id, work)
+        self._checkpoint("shipments.stop_declined", Stage.BEFORE_REPORT)
         return Recorded(version=change.version)
 
     @activity.defn(name="shipments.void_label")
     async def void_label(self, ask: VoidLabelAsk) -> Recorded:
         """Take a label back at the carrier. It costs nothing to ask twice: the key is the parcel's."""
+        self._checkpoint("shipments.void_label", Stage.BEFORE_EFFECT)
         try:
             reply = await self._carrier.void_label(
                 VoidLabelRequest(key=f"{ask.shipment_id}:void", tracking_number=ask.tracking_number)
@@ -409,6 +415,7 @@ class ShipmentActivities:
             raise retry_me(type(error).__name__, f"shipments.void_label: {error}", error.retry_after_s) from error
         if isinstance(reply, Unknown):
             raise retry_me("ProviderUnknown", f"shipments.void_label: {reply.why}")
+        self._checkpoint("shipments.void_label", Stage.AFTER_EFFECT)
 
         async def work(change: OrderChange) -> None:
             number = await fulfillment.void_label(change.connection, ask.shipment_id)
@@ -416,6 +423,7 @@ class ShipmentActivities:
                 change.say("shipment.label_voided", tracking_number=number)
 
         _, change = await change_order(self._engine, ask.order_id, work)
+        self._checkpoint("shipments.void_label", Stage.BEFORE_REPORT)
         return Recorded(version=change.version)
 
 

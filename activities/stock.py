@@ -332,6 +332,7 @@ class StockActivities:
     @activity.defn(name="stock.expire")
     async def expire(self, ask: ExpireAsk) -> Expired:
         """Give back held units whose time is over by the database's clock."""
+        self._checkpoint("stock.expire", Stage.BEFORE_EFFECT)
 
         async def work(change: OrderChange) -> Expired:
             freed = await stock.free_held(change.connection, ask.order_id, expired=True)
@@ -340,6 +341,7 @@ class StockActivities:
                 await move_lines(change.connection, ask.order_id, Bucket.RESERVED, Bucket.OPEN, units)
                 await stock.hold_until(change.connection, ask.order_id, None)
                 change.say("reservation.expired", units=sum(q for _, q in units))
+                self._checkpoint("stock.expire", Stage.AFTER_EFFECT)
                 return Expired(units=units, version=change.version)
             gone = await stock.expired_units(change.connection, ask.order_id, ask.generation)
             if gone:  # an earlier attempt gave them back, and its answer was lost
