@@ -25,6 +25,7 @@ down: environment ## Stop what runs here
 demo: environment ## Start everything, then send real retail orders through it (ORDERS=100)
 	@$(BIN)/accord up --detach
 	@$(BIN)/accord demo retail --orders $(ORDERS)
+	@echo "   The stack goes on running: look around, then  make down"
 
 test: environment binaries ## Run all tests on real engines of their own (PYTEST_ARGS="-k name")
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
