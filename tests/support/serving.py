@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from activities.records import DirectCommands
-from providers.catalog import ProviderChoice, make_providers
+from providers.catalog import ProviderChoice, Providers, make_providers
 from store.engine import make_engine
 from tests.support.shop import Shop
 from tests.support.stack import Site
@@ -16,11 +16,17 @@ TIME_LIMIT_S = 2
 
 @asynccontextmanager
 async def serving(
-    site: Site, *, cache: int = 1000, direct_commands: DirectCommands = "allow", start: bool = True
+    site: Site,
+    *,
+    cache: int = 1000,
+    direct_commands: DirectCommands = "allow",
+    start: bool = True,
+    hook: Callable[[Providers], Providers] = lambda providers: providers,
 ) -> AsyncIterator[Callable[[], Shop]]:
     """Makes shops on this site while a real, sandboxed worker serves them.
 
-    With `start=False` nobody serves: a story that begins without a worker opens its own later.
+    With `start=False` nobody serves: a story that begins without a worker opens its own later. `hook` may put
+    something between the worker and the providers, for example one that records.
     """
     settings = site.settings()
     engine = make_engine(settings.dsn, 10)
@@ -37,7 +43,7 @@ async def serving(
             if not start:
                 yield shop
                 return
-            activities = make_activities(engine, providers, settings.vault_key_ring, direct_commands)
+            activities = make_activities(engine, hook(providers), settings.vault_key_ring, direct_commands)
             async with make_worker(client, activities, sandbox=True, cache=cache, grace_s=2):
                 yield shop
     finally:
