@@ -95,7 +95,6 @@ class RecordActivities:
 
         An order that was refused for not coming through the API has no row, and keeps nothing.
         """
-
         self._checkpoint("records.settle_command", Stage.BEFORE_EFFECT)
 
         async def work(change: OrderChange) -> None:
