@@ -4,4 +4,16 @@ from workflows.chore import Chore
 from workflows.order import Order
 
 WORKFLOWS = [Order, Chore]
-PASSTHROUGH = ("domain", "activities", "store", "providers", "workflows", "sqlalchemy", "pydantic", "pydantic_core")
+PASSTHROUGH = (
+    "domain",
+    "activities",
+    "store",
+    "providers",
+    "workflows.messages",
+    "workflows.policies",
+    "workflows.visibility",
+    "sqlalchemy",
+    "pydantic",
+    "pydantic_core",
+)
+"""Everything but the workflows themselves: those are what the sandbox is there to watch."""

@@ -5,6 +5,8 @@ from datetime import timedelta
 
 from temporalio import workflow
 
+from workflows.order_paying import OrderPaying
+
 with workflow.unsafe.imports_passed_through():
     from activities.payments import ALREADY_CAPTURED, MoneyAsk, MoneyMoved, PaymentActivities
     from activities.shipments import ShipmentActivities, VoidLabelAsk, WorkAsk, WorkDone
@@ -14,7 +16,6 @@ with workflow.unsafe.imports_passed_through():
     from domain.orders import CancelReason, PlaceOrder
     from domain.quantities import Bucket
     from workflows.messages import Accepted, OrderClosed, Rejected, ShortLine
-    from workflows.order_paying import OrderPaying
 
 
 @workflow.defn(name="Order")

@@ -7,6 +7,8 @@ from typing import Any
 from temporalio import workflow
 from temporalio.common import RawValue
 
+from workflows.order_desk import DirectCommandRefused, OrderDesk, takes_anything, validated
+
 with workflow.unsafe.imports_passed_through():
     from activities.contract import CommandRef
     from activities.records import OpenCommandAsk, RecordActivities, SettleAsk
@@ -20,7 +22,6 @@ with workflow.unsafe.imports_passed_through():
     from domain.quantities import Bucket
     from domain.refusals import OrderRuleError
     from workflows.messages import CancelledLine, CancelOrder, CancelOutcome, FreedStock
-    from workflows.order_desk import DirectCommandRefused, OrderDesk, takes_anything, validated
 
 
 class OrderCancelling(OrderDesk):

@@ -15,6 +15,8 @@ from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 
+from workflows.order_base import OrderBase
+
 with workflow.unsafe.imports_passed_through():
     from activities.contract import CommandRef
     from activities.records import RecordActivities, SettleAsk
@@ -35,7 +37,6 @@ with workflow.unsafe.imports_passed_through():
         Rejected,
         RetryNow,
     )
-    from workflows.order_base import OrderBase
 
 C = TypeVar("C", CancelOrder, NodeReport, CarrierEvent, PaymentEvent, RetryNow)
 D = TypeVar("D", bound=OrderBase)

@@ -3,12 +3,13 @@
 from temporalio import workflow
 from temporalio.common import RawValue
 
+from workflows.order_desk import NotYet, takes_anything, validated
+from workflows.order_shipping import OrderShipping
+
 with workflow.unsafe.imports_passed_through():
     from domain.lifecycle import PaymentState
     from domain.orders import OPERATOR
     from workflows.messages import PaymentEvent, PaymentEventOutcome, RetryNow, RetryOutcome
-    from workflows.order_desk import NotYet, takes_anything, validated
-    from workflows.order_shipping import OrderShipping
 
 
 class OrderPaying(OrderShipping):

@@ -5,6 +5,9 @@ from datetime import datetime
 from temporalio import workflow
 from temporalio.common import RawValue
 
+from workflows.order_cancelling import OrderCancelling
+from workflows.order_desk import NotYet, UnknownShipment, takes_anything, validated
+
 with workflow.unsafe.imports_passed_through():
     from activities.contract import CommandRef
     from activities.shipments import CapturePart, HandOverAsk, ReportAsk, ScanAsk, ShipmentActivities
@@ -15,8 +18,6 @@ with workflow.unsafe.imports_passed_through():
     from domain.parcels import KNOWN_ALREADY, Scan, after_scan
     from domain.quantities import Bucket
     from workflows.messages import CarrierEvent, NodeReport, ReportOutcome, ScanOutcome
-    from workflows.order_cancelling import OrderCancelling
-    from workflows.order_desk import NotYet, UnknownShipment, takes_anything, validated
 
 
 class OrderShipping(OrderCancelling):
