@@ -28,6 +28,7 @@ from worker import make_activities, make_worker
 
 IDLE_S = 6.0
 AT_ONCE = 8
+BATCHES = 3
 
 
 @workflow.defn(name="Bare")
@@ -144,15 +145,15 @@ async def measure(stack: RunStack, orders: int) -> Counts:
             Worker(client, task_queue="bare", workflows=[Bare], workflow_runner=UnsandboxedWorkflowRunner()),
         ):
             shop = await Shop(client, engine, providers.simulation).opens()
-            await shop.stocks("LAMP", EAST=orders * 2 + 10)
+            await shop.stocks("LAMP", EAST=orders * BATCHES + 10)
             await _batch(2, lambda: _order(shop))
             idle = await _idle_rate(stack)
             bare = await _cost(stack, idle, orders, lambda: _bare(shop))
             before_own, before_writes = _commits(stack, _database(site)), _writes(site)
             handles: list[str] = []
             commits = await _cost(stack, idle, orders, lambda: _order(shop, handles))
-            own = (_commits(stack, _database(site)) - before_own) / orders
-            writes = (_writes(site) - before_writes) / orders
+            own = (_commits(stack, _database(site)) - before_own) / (orders * BATCHES)
+            writes = (_writes(site) - before_writes) / (orders * BATCHES)
             histories = [await _history(shop, h) for h in handles[:10]]
     await engine.dispose()
     events = sorted(len(h) for h in histories)
@@ -201,6 +202,11 @@ async def _idle_rate(stack: RunStack) -> float:
 
 
 async def _cost(stack: RunStack, idle_per_s: float, count: int, one: object) -> float:
+    """Commits per piece of work: the least of three batches, because whatever else happens only adds to it."""
+    return min([await _batch_cost(stack, idle_per_s, count, one) for _ in range(BATCHES)])
+
+
+async def _batch_cost(stack: RunStack, idle_per_s: float, count: int, one: object) -> float:
     began, before = time.monotonic(), _commits(stack, "temporal", "temporal_visibility")
     await _batch(count, one)
     await asyncio.sleep(2.0)  # queues of the server drain, statistics are written
