@@ -63,14 +63,16 @@ def plan_cancellation(state: OrderState) -> CancellationPlan:
         if quantities.of(Bucket.SHIPPED, Bucket.DELIVERED):
             raise AlreadyHandedOver("the carrier has the goods; they can come back as a return")
         raise NothingToCancel("nothing of this order is left to cancel")
+    at_once = _value(state, [*open_units, *held_units, *(u for f in free for u in f.lines)])
+    everything = _value(state, [*open_units, *held_units, *(u for f in (*free, *asked) for u in f.lines)])
     return CancellationPlan(
         open_units=open_units,
         held_units=held_units,
         at_once=tuple(f.fulfillment_id for f in free),
         asked=tuple(f.fulfillment_id for f in asked),
         handed_over_units=quantities.of(Bucket.SHIPPED, Bucket.DELIVERED),
-        value_at_once_minor=_value(state, [*open_units, *held_units, *(u for f in free for u in f.lines)]),
-        value_asked_minor=_value(state, [u for f in asked for u in f.lines]),
+        value_at_once_minor=at_once,
+        value_asked_minor=everything - at_once,  # the units of one line differ by a penny: what goes first counts
     )
 
 

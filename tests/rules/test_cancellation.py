@@ -1,0 +1,215 @@
+"""What a cancellation touches: every unit that has not left, no unit that has, and exactly its value."""
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.cancellation import (
+    AlreadyHandedOver,
+    CancellationInProgress,
+    CancellationPlan,
+    NothingToCancel,
+    plan_cancellation,
+)
+from domain.lifecycle import FulfillmentState
+from domain.order_state import Fulfillment, OrderState
+from domain.orders import OrderLine, PlaceOrder
+from domain.quantities import AT_THE_NODE, HANDED_OVER, TERMINAL, Bucket
+from domain.refusals import OrderRuleError
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+STAGES = {
+    Bucket.ALLOCATED: FulfillmentState.OPEN,
+    Bucket.RELEASED: FulfillmentState.SUBMITTED,
+    Bucket.PICKED: FulfillmentState.IN_PROGRESS,
+    Bucket.PACKED: FulfillmentState.IN_PROGRESS,
+    Bucket.SHIPPED: FulfillmentState.SHIPPED,
+    Bucket.DELIVERED: FulfillmentState.CLOSED,
+    Bucket.CANCELLED: FulfillmentState.CANCELLED,
+}
+
+
+def order(*quantities: int, shipping: int = 500, price: int = 1000, tax: int = 0) -> OrderState:
+    """An order with these units per line, all of them open."""
+    lines = tuple(OrderLine(n, f"SKU-{n}", q, price, 0, tax) for n, q in enumerate(quantities, 1))  # type: ignore[arg-type]
+    placed = PlaceOrder(
+        order_id="ord_1",  # type: ignore[arg-type]
+        order_number="1",
+        channel="web",
+        currency="USD",
+        customer_ref="cus_1",
+        country="US",
+        region="MA",
+        zone_id="US-MA",
+        lines=lines,
+        shipping_minor=shipping,
+        tenders=(),
+        total_minor=sum(q * price + tax for q in quantities) + shipping,
+        placed_at=NOW,
+    )
+    return OrderState.begin(placed, NOW)
+
+
+def put(state: OrderState, node: str, stage: Bucket, *units: tuple[int, int], **more: object) -> Fulfillment:
+    """Give a node a part of the order, already at this stage."""
+    part = Fulfillment(
+        fulfillment_id=f"ful_{node}",
+        shipment_id=f"shp_{node}",
+        node_id=node,
+        lines=units,
+        state=STAGES[stage],
+        stage=stage,
+        since=NOW,
+        deadline=NOW,
+        **more,  # type: ignore[arg-type]
+    )
+    state.move(units, Bucket.OPEN, stage)
+    state.fulfillments[part.fulfillment_id] = part
+    return part
+
+
+def carry_out(state: OrderState, plan: CancellationPlan, *, asked: bool) -> None:
+    """Cancel what the plan says, as if every node that is asked had agreed (or without asking)."""
+    state.move(plan.open_units, Bucket.OPEN, Bucket.CANCELLED)
+    state.move(plan.held_units, Bucket.RESERVED, Bucket.CANCELLED)
+    for name in (*plan.at_once, *(plan.asked if asked else ())):
+        state.advance(state.fulfillments[name], FulfillmentState.CANCELLED, Bucket.CANCELLED, NOW)
+
+
+@st.composite
+def states(draw: st.DrawFn) -> OrderState:
+    """An order anywhere on its way: some units open, some held, the others with up to four nodes."""
+    quantities = draw(st.lists(st.integers(1, 6), min_size=1, max_size=3))
+    state = order(
+        *quantities, shipping=draw(st.integers(0, 999)), price=draw(st.integers(1, 999)), tax=draw(st.integers(0, 99))
+    )
+    for number in range(draw(st.integers(0, 4))):
+        units = tuple(
+            (line.line_no, taken)
+            for line in state.lines.values()
+            if line.buckets.open and (taken := draw(st.integers(0, line.buckets.open)))
+        )
+        if not units:
+            continue
+        stage = draw(st.sampled_from(list(STAGES)))
+        part = put(state, f"N{number}", stage, *units)
+        part.in_call = stage in (Bucket.ALLOCATED, Bucket.PACKED) and draw(st.booleans())
+        if (stage in AT_THE_NODE or part.in_call) and draw(st.booleans()):
+            part.cancelling, part.state = "earlier", FulfillmentState.CANCELLATION_REQUESTED
+    for line in state.lines.values():
+        held = draw(st.integers(0, line.buckets.open))
+        state.move(((line.line_no, held),), Bucket.OPEN, Bucket.RESERVED)
+    return state
+
+
+def waiting_units(state: OrderState) -> int:
+    """Units whose node was asked before."""
+    return sum(part.units for part in state.fulfillments.values() if part.cancelling)
+
+
+@given(states())
+def test_units_are_conserved_and_nothing_that_left_is_touched(state: OrderState) -> None:
+    """What is free, what is asked for, what waits already, what has left or ended: together the whole order."""
+    before = state.quantities
+    try:
+        plan = plan_cancellation(state)
+    except OrderRuleError:
+        assert before.live - before.shipped == waiting_units(state)
+        return
+    named = [*plan.at_once, *plan.asked]
+    assert len(named) == len(set(named))
+    units = sum(q for _, q in (*plan.open_units, *plan.held_units)) + sum(state.fulfillments[f].units for f in named)
+    assert units + waiting_units(state) + before.of(*HANDED_OVER) + before.cancelled == before.total
+    assert plan.handed_over_units == before.shipped + before.delivered
+    assert state.quantities == before, "planning changes nothing"
+    carry_out(state, plan, asked=True)
+    after = state.quantities
+    assert [after.of(bucket) for bucket in HANDED_OVER] == [before.of(bucket) for bucket in HANDED_OVER]
+    assert after.cancelled - before.cancelled == units
+    assert after.live - after.shipped == waiting_units(state)
+
+
+@given(states())
+def test_the_money_before_less_the_money_after_is_the_value_of_the_units(state: OrderState) -> None:
+    """To the penny, at once and after the nodes have agreed, whatever was cancelled before."""
+    before = state.owed_minor
+    try:
+        plan = plan_cancellation(state)
+    except OrderRuleError:
+        return
+    carry_out(state, plan, asked=False)
+    assert before - state.owed_minor == plan.value_at_once_minor
+    for name in plan.asked:
+        state.advance(state.fulfillments[name], FulfillmentState.CANCELLED, Bucket.CANCELLED, NOW)
+    assert before - state.owed_minor == plan.value_at_once_minor + plan.value_asked_minor
+    if state.quantities.cancelled == state.quantities.total:
+        assert state.owed_minor == 0
+
+
+@given(states())
+def test_a_node_is_asked_exactly_when_it_may_have_acted(state: OrderState) -> None:
+    """Work that was sent, or is being sent right now, is never taken back without the node's word."""
+    try:
+        plan = plan_cancellation(state)
+    except OrderRuleError:
+        return
+    for name in plan.asked:
+        part = state.fulfillments[name]
+        assert part.stage in AT_THE_NODE or part.in_call
+    for name in plan.at_once:
+        part = state.fulfillments[name]
+        assert part.stage is Bucket.ALLOCATED
+        assert not part.in_call
+    touched = {*plan.asked, *plan.at_once}
+    assert all(part.stage not in (*HANDED_OVER, *TERMINAL) for part in map(state.fulfillments.get, touched) if part)
+
+
+@given(states())
+def test_planning_again_after_it_was_carried_out_is_refused(state: OrderState) -> None:
+    """A second cancellation finds nothing more to do."""
+    try:
+        plan = plan_cancellation(state)
+    except OrderRuleError:
+        return
+    carry_out(state, plan, asked=True)
+    with pytest.raises(OrderRuleError):
+        plan_cancellation(state)
+
+
+def test_all_of_it_has_left() -> None:
+    """Refused, and the way back is a return."""
+    state = order(2)
+    put(state, "EAST", Bucket.SHIPPED, (1, 2))
+    with pytest.raises(AlreadyHandedOver) as refusal:
+        plan_cancellation(state)
+    assert (refusal.value.code, refusal.value.alternative) == ("already_handed_over", "return")
+
+
+def test_all_that_is_left_was_asked_for_before() -> None:
+    """One part left, the other waits for its node: it is the node's turn."""
+    state = order(1, 1)
+    put(state, "EAST", Bucket.SHIPPED, (1, 1))
+    put(state, "MID", Bucket.PACKED, (2, 1), cancelling="earlier")
+    with pytest.raises(CancellationInProgress):
+        plan_cancellation(state)
+
+
+def test_all_of_it_is_cancelled() -> None:
+    """There is nothing left to cancel, and nothing to return."""
+    state = order(2)
+    put(state, "EAST", Bucket.CANCELLED, (1, 2))
+    with pytest.raises(NothingToCancel) as refusal:
+        plan_cancellation(state)
+    assert refusal.value.alternative is None
+
+
+def test_the_penny_that_cannot_be_shared_goes_with_the_unit_that_owns_it() -> None:
+    """5.00 over three units is 1.67, 1.67 and 1.66: two from the back are free, the first one is asked for."""
+    state = order(3)
+    put(state, "EAST", Bucket.PACKED, (1, 1))
+    plan = plan_cancellation(state)
+    assert (plan.open_units, plan.asked) == (((1, 2),), ("ful_EAST",))
+    assert (plan.value_at_once_minor, plan.value_asked_minor) == (2333, 1167)
+    assert plan.value_at_once_minor + plan.value_asked_minor == state.owed_minor

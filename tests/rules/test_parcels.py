@@ -1,0 +1,121 @@
+"""Every tracking state with every carrier event, and the law that the order of arrival decides nothing."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.lifecycle import TrackingState
+from domain.orders import CarrierEventType
+from domain.parcels import after_scan
+
+T, E = TrackingState, CarrierEventType
+START = datetime(2026, 11, 24, 12, tzinfo=UTC)
+COLUMNS = (
+    E.HANDED_OVER,
+    E.PRE_TRANSIT,
+    E.IN_TRANSIT,
+    E.OUT_FOR_DELIVERY,
+    E.AVAILABLE_FOR_PICKUP,
+    E.DELIVERY_EXCEPTION,
+    E.DELIVERED,
+)
+IT, PT, OUT, PICK, EXC, DONE = (
+    T.IN_TRANSIT,
+    T.PRE_TRANSIT,
+    T.OUT_FOR_DELIVERY,
+    T.AVAILABLE_FOR_PICKUP,
+    T.DELIVERY_EXCEPTION,
+    T.DELIVERED,
+)
+LATER = {
+    T.LABEL_CREATED: (IT, PT, IT, OUT, PICK, EXC, DONE),
+    T.PRE_TRANSIT: (IT, None, IT, OUT, PICK, EXC, DONE),
+    T.IN_TRANSIT: (None, None, None, OUT, PICK, EXC, DONE),
+    T.OUT_FOR_DELIVERY: (None, None, None, None, PICK, EXC, DONE),
+    T.AVAILABLE_FOR_PICKUP: (None, None, None, OUT, None, EXC, DONE),
+    T.DELIVERY_EXCEPTION: (IT, PT, IT, OUT, PICK, EXC, DONE),
+    T.DELIVERED: (None,) * 7,
+    T.VOIDED: (None,) * 7,
+}
+EARLIER = {
+    T.LABEL_CREATED: (IT, PT, IT, OUT, PICK, None, DONE),
+    T.PRE_TRANSIT: (IT, None, IT, OUT, PICK, None, DONE),
+    T.IN_TRANSIT: (None, None, None, OUT, PICK, None, DONE),
+    T.OUT_FOR_DELIVERY: (None, None, None, None, None, None, DONE),
+    T.AVAILABLE_FOR_PICKUP: (None, None, None, None, None, None, DONE),
+    T.DELIVERY_EXCEPTION: (None, None, None, None, None, None, DONE),
+    T.DELIVERED: (None,) * 7,
+    T.VOIDED: (None,) * 7,
+}
+
+
+@pytest.mark.parametrize(("table", "hours"), [(LATER, 1), (EARLIER, -1)], ids=["later", "earlier"])
+@pytest.mark.parametrize("current", list(T))
+def test_every_event_in_every_state(
+    current: TrackingState, table: dict[TrackingState, tuple[TrackingState | None, ...]], hours: int
+) -> None:
+    """By the carrier's time later or earlier than the state; what changes nothing says why."""
+    for event, wanted in zip(COLUMNS, table[current], strict=True):
+        scan = after_scan(event, current, START, START + timedelta(hours=hours))
+        assert scan.state == wanted, event
+        assert (scan.why is None) == (wanted is not None), event
+
+
+def test_the_tables_are_complete() -> None:
+    """A new event or state must be given its place."""
+    assert set(COLUMNS) == set(CarrierEventType)
+    assert set(LATER) == set(EARLIER) == set(TrackingState)
+
+
+@pytest.mark.parametrize("event", list(E))
+def test_a_parcel_that_moves_was_handed_over(event: CarrierEventType) -> None:
+    """Only the announcement of a parcel proves nothing."""
+    scan = after_scan(event, T.LABEL_CREATED, None, START)
+    assert scan.implies_hand_over == (event is not E.PRE_TRANSIT)
+    assert scan.known_at == START
+
+
+def follow(events: list[tuple[CarrierEventType, int]]) -> TrackingState:
+    """The state of a new parcel after these events, each with the carrier's hour."""
+    state: TrackingState = T.LABEL_CREATED
+    known_at: datetime | None = None
+    for event, hour in events:
+        scan = after_scan(event, state, known_at, START + timedelta(hours=hour))
+        state, known_at = scan.state or state, scan.known_at or known_at
+    return state
+
+
+RANK = {PT: 1, IT: 2, OUT: 3, PICK: 3, DONE: 4}
+SMOOTH = [event for event in E if event is not E.DELIVERY_EXCEPTION]
+
+
+@given(st.data(), st.lists(st.tuples(st.sampled_from(SMOOTH), st.integers(0, 50)), min_size=1, max_size=8))
+def test_the_highest_rank_wins_and_within_a_rank_the_latest(
+    data: st.DataObject, events: list[tuple[CarrierEventType, int]]
+) -> None:
+    """Whatever the times say: repeated and in any order, the same set of events ends in the same state."""
+    states = [(T.IN_TRANSIT if event is E.HANDED_OVER else T(event.value), hour) for event, hour in events]
+    _, _, best = max((RANK[state], hour, state) for state, hour in states)
+    shuffled = data.draw(st.permutations(events * 2))
+    assert follow(shuffled) == best
+
+
+@st.composite
+def journeys(draw: st.DrawFn) -> list[tuple[CarrierEventType, int]]:
+    """Events as a carrier makes them: forward in time, with exceptions anywhere before the end."""
+    smooth = draw(st.lists(st.sampled_from(SMOOTH), min_size=1, max_size=6))
+    smooth.sort(key=lambda event: RANK[T.IN_TRANSIT if event is E.HANDED_OVER else T(event.value)])
+    for _ in range(draw(st.integers(0, 3))):
+        smooth.insert(draw(st.integers(0, len(smooth))), E.DELIVERY_EXCEPTION)
+    return [(event, hour) for hour, event in enumerate(smooth)]
+
+
+@given(st.data(), journeys())
+def test_a_journey_told_in_any_order_and_often_ends_where_it_ended(
+    data: st.DataObject, journey: list[tuple[CarrierEventType, int]]
+) -> None:
+    """With failed attempts in between: the carrier's time decides, not that of arrival."""
+    shuffled = data.draw(st.permutations(journey * 3))
+    assert follow(shuffled) == follow(journey)
