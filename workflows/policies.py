@@ -25,9 +25,13 @@ def database(summary: str) -> LocalActivityConfig:
 
 
 def provider(summary: str) -> ActivityConfig:
-    """A call to somebody else's system: bounded by time, not by attempts. The order's watch opens the case."""
+    """A call to somebody else's system: bounded by time, not by attempts. The order's watch opens the case.
+
+    An attempt may last as long as a client waits for its reply (10 s) and what is written after it. Whoever
+    died in the middle is replaced when it has passed: orders progress again within 20 s.
+    """
     return ActivityConfig(
-        start_to_close_timeout=timedelta(seconds=30),
+        start_to_close_timeout=timedelta(seconds=15),
         schedule_to_close_timeout=PROVIDER_PATIENCE,
         retry_policy=_PROVIDER_RETRY,
         summary=summary[:120],
