@@ -105,6 +105,7 @@ def logs(
     service: Annotated[str, typer.Argument(help=f"One of {', '.join(SERVICES)}.")] = "api",
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, max=10_000)] = 50,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing what is added.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Print the end of one log."""
     if service not in SERVICES:
@@ -112,7 +113,11 @@ def logs(
     log = StackFolder(load_settings().data_dir).logs / f"{service}.log"
     if not log.exists():
         raise StackError(f"{log} does not exist", f"{program()} up")
-    print("\n".join(last_lines(log, lines)))
+    found = last_lines(log, lines)
+    if as_json:
+        document({"service": service, "lines": found})
+        return
+    print("\n".join(found))
     if follow:
         _follow(log)
 
@@ -120,7 +125,7 @@ def logs(
 def _run_here(settings: Settings, *, demo: bool, say: Say, as_json: bool) -> int:
     stack = Stack(stack_options(settings), say)
 
-    def ready(_: str) -> None:
+    def ready() -> None:
         _show_links(stack.folder, say, as_json)
         if demo:
             say(f"   Try            {program()} demo run happy-path")

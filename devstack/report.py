@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 Say = Callable[[str], None]
 
@@ -34,7 +34,6 @@ class Step:
     name: str
     version: str = ""
     detail: str = ""
-    more: list[str] = field(default_factory=list)
 
 
 @contextmanager
@@ -45,5 +44,3 @@ def step(say: Say, name: str) -> Iterator[Step]:
     yield line
     seconds = time.monotonic() - began
     say(f" · {line.name:<14} {line.version:<10} {line.detail:<62} {seconds:6.1f} s".rstrip())
-    for text in line.more:
-        say(f"   {text}")

@@ -6,6 +6,7 @@ import json
 import signal
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import FrameType
 
@@ -59,11 +60,11 @@ class Supervisor:
         self._budgets: dict[str, RestartBudget] = {}
         self._due: dict[str, float] = {}
 
-    def run(self, when_ready: Say) -> int:
+    def run(self, when_ready: Callable[[], None]) -> int:
         """Start, watch until asked to stop, stop.
 
         Args:
-            when_ready: called once, with nothing to say yet: prints the links.
+            when_ready: called once, when everything answers.
 
         Returns:
             Exit code: 0 after an orderly end, 1 when a child kept dying.
@@ -75,7 +76,7 @@ class Supervisor:
         try:
             self._bring_up()
             self._starting = False
-            when_ready("")
+            when_ready()
             broken = self._watch()
         except StopRequested:
             broken = None
