@@ -1,0 +1,87 @@
+"""What the caller of `accord` learns without reading: exit codes, and one JSON document on standard output."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from cli.main import HEAVY, make_app, names
+from tests.support.command import Folder
+
+NOWHERE = "postgresql+psycopg://accord:secret-word@127.0.0.1:9/accord"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "extra", "code"),
+    [
+        (("nonsense",), {}, 2),
+        (("up", "--nonsense"), {}, 2),
+        (("logs", "nonsense"), {}, 2),
+        (("config", "show"), {"ACCORD_API_PORT": "many"}, 2),
+        (("db", "upgrade"), {}, 2),
+        (("init", "--keys", "absent.toml"), {"ACCORD_DATABASE_URL": NOWHERE}, 2),
+        (("config", "show"), {"ACCORD_ENV": "production"}, 3),
+        (("worker",), {"ACCORD_ENV": "production"}, 3),
+        (("status",), {}, 4),
+        (("db", "upgrade"), {"ACCORD_DATABASE_URL": NOWHERE}, 4),
+        (("init",), {"ACCORD_DATABASE_URL": NOWHERE, "TEMPORAL_ADDRESS": "127.0.0.1:9"}, 4),
+        (("logs", "api"), {}, 1),
+        (("config", "show"), {}, 0),
+        (("down",), {}, 0),
+    ],
+)
+def test_exit_codes(arguments: tuple[str, ...], extra: dict[str, str], code: int, tmp_path: Path) -> None:
+    """0 done, 1 failed, 2 usage, 3 refused by a rule, 4 something could not be reached; never a traceback."""
+    done = Folder(tmp_path).accord(*arguments, **extra)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "secret-word" not in done.stdout + done.stderr
+    assert code == 0 or done.stderr.strip()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "extra"),
+    [
+        (("config", "show"), {}),
+        (("status",), {}),
+        (("down",), {}),
+        (("config", "show"), {"ACCORD_ENV": "production"}),
+        (("db", "upgrade"), {"ACCORD_DATABASE_URL": NOWHERE}),
+    ],
+)
+def test_json_is_one_document(arguments: tuple[str, ...], extra: dict[str, str], tmp_path: Path) -> None:
+    """Also when the command fails: programs always have something to parse."""
+    done = Folder(tmp_path).accord(*arguments, "--json", **extra)
+    assert isinstance(json.loads(done.stdout), dict)
+
+
+def test_secrets_are_masked_unless_asked_for(tmp_path: Path) -> None:
+    """`config show` names every setting; the masked form is what one may send to a colleague."""
+    folder = Folder(tmp_path)
+    masked = folder.accord("config", "show", "--redact", ACCORD_KEY_PEPPER="hidden-pepper")
+    assert "hidden-pepper" not in masked.stdout
+    assert re.search(r"^ACCORD_KEY_PEPPER +\*+ +environment$", masked.stdout, re.MULTILINE)
+    assert "hidden-pepper" in folder.accord("config", "show", "--no-redact", ACCORD_KEY_PEPPER="hidden-pepper").stdout
+
+
+def test_every_command_is_mounted_and_only_the_wanted_one_is_imported() -> None:
+    """`accord --help` lists all; `accord up` does not carry the HTTP client."""
+    everything = names(make_app(None))
+    assert everything == {
+        *("up", "down", "status", "logs", "doctor", "config", "worker", "api", "init", "db", "temporal"),
+        *HEAVY,
+    }
+    assert names(make_app("up")) == everything - set(HEAVY)
+    assert names(make_app("orders")) == everything - {"demo", "check"}
+
+
+def test_a_misspelled_variable_is_noticed(tmp_path: Path) -> None:
+    """A variable with our prefix that no setting reads is a warning of the doctor."""
+    nowhere = {"TEMPORAL_ADDRESS": "127.0.0.1:9", "ACCORD_API_PORT": "9"}
+    done = Folder(tmp_path).accord("doctor", "--json", ACCORD_DATABSE_URL="x", **nowhere)
+    report = json.loads(done.stdout)
+    warnings = [finding["text"] for finding in report["findings"] if finding["verdict"] == "warn"]
+    assert "no setting is called ACCORD_DATABSE_URL" in warnings
