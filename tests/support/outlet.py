@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cli.client import AccordClient
+from providers.payments.simulated import SimulatedPayments
 from providers.simulation import Simulation
 from store.checks import Checked, ProviderObject, run_checks
 from store.engine import make_engine
@@ -70,21 +71,23 @@ class Outlet:
 
     async def provider_objects(self) -> list[ProviderObject]:
         """What the simulated payment provider has on its books."""
-        from providers.payments.simulated import SimulatedPayments
-
-        found = []
-        after: str | None = None
-        provider = SimulatedPayments(self.shop.simulation)
-        while page := await provider.objects(after, 500):
-            found += [
-                ProviderObject(o.key, o.order_id, o.kind, o.provider_ref, o.amount_minor, o.currency, o.state)
-                for o in page
-            ]
-            after = page[-1].provider_ref
-        return found
+        return await provider_objects(self.shop.simulation)
 
     async def closes(self) -> None:
         """End the processes and the connections."""
         self.api.stop()
         self.worker.stop()
         await self.shop.engine.dispose()
+
+
+async def provider_objects(simulation: Simulation) -> list[ProviderObject]:
+    """Everything that the simulated payment provider has on its books."""
+    found: list[ProviderObject] = []
+    after: str | None = None
+    provider = SimulatedPayments(simulation)
+    while page := await provider.objects(after, 500):
+        found += [
+            ProviderObject(o.key, o.order_id, o.kind, o.provider_ref, o.amount_minor, o.currency, o.state) for o in page
+        ]
+        after = page[-1].provider_ref
+    return found

@@ -1,0 +1,163 @@
+"""A worker is killed at every stage of every activity, one order each; every order still reaches its end.
+
+The table is held against the worker's registry: an activity that nobody wrote cells for fails here.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import pytest
+from temporalio import activity
+
+from activities.contract import Stage
+from providers.catalog import ProviderChoice, make_providers
+from providers.simulation import Simulation
+from store.checks import Checked, run_checks
+from store.engine import make_engine
+from tests.support import journeys
+from tests.support.failpoints import Failpoints, dying_worker
+from tests.support.journeys import Journey
+from tests.support.outlet import provider_objects
+from tests.support.shop import Order, Shop
+from tests.support.stack import RunStack, Site
+from worker import make_activities
+
+AT_ONCE = 24
+START, WRITTEN, COMMITTED, END = Stage.BEFORE_EFFECT, Stage.AFTER_EFFECT, Stage.AFTER_COMMIT, Stage.BEFORE_REPORT
+OWN = (START, WRITTEN, END)  # one transaction: before it, inside it, after it
+CALL = (START, WRITTEN, COMMITTED, END)  # a provider's reply between claim and settlement
+ASKED = (START, END)  # nothing of ours is written
+
+PAID = (("authorization", 1500), ("capture", 1500))
+SENT = (*PAID, ("label", 0), ("release", 0))
+LET_GO = (("authorization", 1500), ("release", 0), ("stop", 0), ("void", 1500))
+DELIVERED = Journey(journeys.deliver, "completed", SENT)
+CANCELLED = Journey(journeys.cancel_at_node, "cancelled", LET_GO)
+CANCELLED_PACKED = Journey(journeys.cancel_packed, "cancelled", (*LET_GO, ("label", 0), ("label_void", 0)))
+NOT_STOPPED = Journey(journeys.cancel_in_vain, "completed", SENT, controls=(("warehouses.stop", "too_late"),))
+REFUNDED = Journey(journeys.cancel_captured, "cancelled", (*PAID, ("refund", 1500), ("release", 0), ("stop", 0)))
+LAPSED = Journey(journeys.lapse_and_pay, "completed", SENT, pay="pm_declined", short_hold=True)
+REFUSED = Journey(journeys.refuse_and_retry, "completed", SENT, controls=(("warehouses.decline", 1),))
+
+POINTS: Mapping[str, tuple[tuple[Stage, ...], Journey]] = {
+    "stock.reserve": (OWN, DELIVERED),
+    "stock.allocate": (OWN, DELIVERED),
+    "stock.expire": (OWN, LAPSED),
+    "stock.cancel": (OWN, CANCELLED),
+    "payments.authorize": (CALL, DELIVERED),
+    "payments.capture": (CALL, DELIVERED),
+    "payments.void": (CALL, CANCELLED),
+    "payments.refund": (CALL, REFUNDED),
+    "shipments.release": (CALL, DELIVERED),
+    "shipments.report": (OWN, DELIVERED),
+    "shipments.book": (CALL, DELIVERED),
+    "shipments.hand_over": (OWN, DELIVERED),
+    "shipments.scan": (OWN, DELIVERED),
+    "shipments.stop": (ASKED, CANCELLED),
+    "shipments.stop_declined": (OWN, NOT_STOPPED),
+    "shipments.void_label": (OWN, CANCELLED_PACKED),
+    "records.open_command": (ASKED, CANCELLED),
+    "records.settle_command": (OWN, REFUSED),
+    "records.open_case": (OWN, REFUSED),
+}
+OF_NO_ORDER = frozenset({"records.sweep"})  # a chore; the outages of the engine are its test
+
+
+class Cell(NamedTuple):
+    """Where the worker dies."""
+
+    name: str
+    stage: Stage
+
+    def __str__(self) -> str:
+        return f"{self.name}-{self.stage}"
+
+
+CELLS = [Cell(name, stage) for name, (stages, _) in POINTS.items() for stage in stages]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How an order ended whose worker was killed."""
+
+    struck: bool
+    status: str
+    effects: tuple[tuple[str, int], ...]
+    same_digest: bool
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """All cells of one run."""
+
+    cells: Mapping[Cell, Ended | BaseException]
+    checked: Checked
+
+
+@pytest.fixture(scope="module")
+async def matrix(breakable_stack: RunStack, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Matrix]:
+    """Every cell, two dozen orders at once, on engines of their own."""
+    site = await breakable_stack.new_site()
+    folder = tmp_path_factory.mktemp("points")
+    engine = make_engine(site.settings().dsn, 10)
+    simulation = Simulation(site.simulated_state)
+    usual = await Shop(await site.connect(), engine, simulation).opens()
+    hasty = await Shop(usual.client, engine, simulation).opens(reservation_limit_s=1, hold_through_payment_window=False)
+    for shop in (usual, hasty):
+        await shop.stocks("LAMP", EAST=len(CELLS))
+    gate = asyncio.Semaphore(AT_ONCE)
+    with dying_worker(site, folder) as points:
+
+        async def one(cell: Cell) -> Ended:
+            async with gate:
+                journey = POINTS[cell.name][1]
+                return await _travel(hasty if journey.short_hold else usual, journey, cell, points)
+
+        ends = await asyncio.gather(*(one(cell) for cell in CELLS), return_exceptions=True)
+        checked = await run_checks(engine, lambda: provider_objects(simulation))
+    yield Matrix(dict(zip(CELLS, ends, strict=True)), checked)
+    simulation.close()
+    await engine.dispose()
+
+
+async def _travel(shop: Shop, journey: Journey, cell: Cell, points: Failpoints) -> Ended:
+    placed = shop.order(("LAMP", 1), pay=journey.pay)
+    for name, value in journey.controls:
+        shop.control(placed, name, value)
+    workflow_id = f"order-{placed.order_id}"
+    points.arm(workflow_id, cell.name, cell.stage)
+    order: Order = await journeys.begin(shop, placed)
+    await journey.travel(shop, order)
+    closed = await asyncio.wait_for(order.handle.result(), journeys.PATIENCE_S)
+    effects = tuple(sorted((e.kind, e.amount_minor) for e in shop.simulation.effects(order.id)))
+    digest = (await shop.header(order))["state_digest"]
+    return Ended(points.struck(workflow_id), closed.status, effects, digest == closed.digest)
+
+
+def test_every_activity_has_its_cells(site: Site) -> None:
+    """A new activity without cells fails here."""
+    engine = make_engine(site.settings().dsn, 1)
+    with make_providers(ProviderChoice(simulated_state=site.simulated_state)) as providers:
+        registered = make_activities(engine, providers, (), "allow")
+    names = {activity._Definition.must_from_callable(one).name for one in registered}
+    assert names == set(POINTS) | OF_NO_ORDER
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=str)
+def test_an_order_survives_the_death_of_its_worker(matrix: Matrix, cell: Cell) -> None:
+    """It ends as it should, and everything at the providers happened exactly once."""
+    journey = POINTS[cell.name][1]
+    ended = matrix.cells[cell]
+    if isinstance(ended, BaseException):
+        raise ended
+    assert ended == Ended(True, journey.status, tuple(sorted(journey.effects)), True)
+
+
+def test_every_law_holds_afterwards(matrix: Matrix) -> None:
+    """Nothing is found but the money that was taken at the console, behind our back: each time, and by both laws."""
+    outside = sum(journey is REFUNDED for _, journey in (POINTS[cell.name] for cell in CELLS))
+    found = {verdict.name: verdict.count for verdict in matrix.checked.verdicts if verdict.count}
+    assert found == {"object_without_intent": outside, "tender_counters": outside}
+    assert (matrix.checked.orders, matrix.checked.open_orders) == (len(CELLS), 0)

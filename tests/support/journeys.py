@@ -1,0 +1,156 @@
+"""Journeys of one order that keep going while workers die under it, and what must have happened in the end.
+
+Nobody here is surprised by silence: a message is sent again under its own id until it is answered.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from temporalio.client import WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
+
+from domain.orders import CarrierEventType, PlaceOrder, ReportKind
+from providers.payments import CaptureRequest
+from providers.payments.simulated import SimulatedPayments
+from tests.support.eventually import eventually
+from tests.support.shop import Order, Shop
+
+T = TypeVar("T")
+PATIENCE_S = 150
+Part = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Journey:
+    """What is done with an order, and what it leaves behind.
+
+    Attributes:
+        controls: how the simulated providers treat it, `warehouses.stop=too_late` and so on.
+        effects: kind and amount of everything that must have happened at the providers, sorted.
+        short_hold: whether its reservation lasts for a second only.
+    """
+
+    travel: Callable[[Shop, Order], Awaitable[None]]
+    status: str
+    effects: tuple[tuple[str, int], ...]
+    pay: str = "pm_ok"
+    controls: tuple[tuple[str, str | int], ...] = ()
+    short_hold: bool = False
+
+
+async def deliver(shop: Shop, order: Order) -> None:
+    """Packed, handed over, delivered."""
+    part = await _released(shop, order)
+    await _pack(shop, order, part)
+    await _leave(shop, order, part)
+
+
+async def cancel_at_node(shop: Shop, order: Order) -> None:
+    """Cancelled while the node has the work: it stops."""
+    await _released(shop, order)
+    await insist(lambda: shop.cancel(order))
+
+
+async def cancel_packed(shop: Shop, order: Order) -> None:
+    """Cancelled when the label is there."""
+    await _pack(shop, order, await _released(shop, order))
+    await insist(lambda: shop.cancel(order))
+
+
+async def cancel_in_vain(shop: Shop, order: Order) -> None:
+    """The node cannot stop; the parcel travels."""
+    part = await _released(shop, order)
+    await _pack(shop, order, part)
+    await insist(lambda: shop.cancel(order))
+    await _leave(shop, order, part)
+
+
+async def cancel_captured(shop: Shop, order: Order) -> None:
+    """The money was taken at the bank's own console before the order was cancelled."""
+    await _released(shop, order)
+    (tender,) = await shop.sql("SELECT authorization_ref FROM tenders WHERE order_id = :o", o=order.id)
+    request = CaptureRequest(
+        key=f"console-{order.id}",
+        order_id=order.id,
+        authorization_ref=tender["authorization_ref"],
+        amount_minor=order.placed.total_minor,
+        currency=order.placed.currency,
+    )
+    await SimulatedPayments(shop.simulation).capture(request)
+    await insist(lambda: shop.cancel(order))
+
+
+async def lapse_and_pay(shop: Shop, order: Order) -> None:
+    """Declined until the reservation has lapsed; then paid, held again and delivered."""
+
+    async def lapsed() -> bool:
+        return "reservation.expired" in await shop.events(order)
+
+    await eventually(lapsed, PATIENCE_S)
+    await insist(lambda: shop.new_method(order, "pm_ok"))
+    await deliver(shop, order)
+
+
+async def refuse_and_retry(shop: Shop, order: Order) -> None:
+    """The node refuses the work, a person puts it right and says: again."""
+
+    async def case() -> bool:
+        return ("node_refused", "fulfillment", "open") in await shop.cases(order)
+
+    await eventually(case, PATIENCE_S)
+    shop.normal(order.placed, "warehouses.decline")
+    await insist(lambda: shop.retry(order))
+    await deliver(shop, order)
+
+
+async def begin(shop: Shop, placed: PlaceOrder) -> Order:
+    """Place the order, however often its first worker dies."""
+    return await insist(lambda: shop.submit(placed))
+
+
+async def insist(send: Callable[[], Awaitable[T]]) -> T:
+    """Send again under the same id while there is no answer, or one that says: not yet."""
+    answers: list[T] = []
+
+    async def answered() -> bool:
+        try:
+            answers.append(await send())
+        except WorkflowUpdateRPCTimeoutOrCancelledError:
+            return False
+        except RPCError as error:
+            if error.status is not RPCStatusCode.FAILED_PRECONDITION:
+                raise
+            return False  # the engine has just noticed the death, and takes no updates for a moment
+        except WorkflowUpdateFailedError as error:
+            if not isinstance(error.cause, ApplicationError) or error.cause.type != "not_yet":
+                raise
+            return False
+        return True
+
+    await eventually(answered, PATIENCE_S, every_s=0.5)
+    return answers[0]
+
+
+async def _released(shop: Shop, order: Order) -> Part:
+    async def at_node() -> Part | None:
+        parts = await shop.parts(order)
+        return parts[0] if parts and parts[0]["stage"] != "allocated" else None
+
+    return await eventually(at_node, PATIENCE_S, every_s=0.25)
+
+
+async def _pack(shop: Shop, order: Order, part: Part) -> None:
+    await insist(lambda: shop.report(order, part["fulfillment_id"], ReportKind.PACKED))
+
+    async def labelled() -> bool:
+        (now,) = await shop.parts(order)
+        return now["tracking_number"] is not None
+
+    await eventually(labelled, PATIENCE_S, every_s=0.25)
+
+
+async def _leave(shop: Shop, order: Order, part: Part) -> None:
+    await insist(lambda: shop.report(order, part["fulfillment_id"], ReportKind.HANDED_OVER))
+    await insist(lambda: shop.scan(order, part["shipment_id"], CarrierEventType.DELIVERED))
