@@ -1,6 +1,7 @@
 """A cancellation as a command: once for ever, by update or by signal, and only from who may send it."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -201,12 +202,12 @@ async def test_where_direct_orders_are_not_wanted_an_order_must_come_through_the
         shop = await make().opens()
         await shop.stocks("LAMP", EAST=2)
         # when
-        order = await shop.submit(shop.order(("LAMP", 2)), first_signal=("retry_now", {"command_id": "r-1"}))
+        order = await shop.starts_with(shop.order(("LAMP", 2)), "retry_now", {"command_id": "retry-1"})
         closed = await order.handle.result()
         # then
         assert closed.status == "rejected"
-        assert order.outcome is not None
-        assert (order.outcome.kind, order.outcome.model_dump()["code"]) == ("rejected", "direct_order_refused")
+        answer = json.loads((await order.handle.query("state"))["acceptance"])
+        assert (answer["kind"], answer["code"]) == ("rejected", "direct_order_refused")
         assert await shop.sql("SELECT 1 FROM orders WHERE order_id = :o", o=order.id) == []
         assert await shop.reserved("LAMP") == {"EAST": 0}
 

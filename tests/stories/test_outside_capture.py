@@ -1,20 +1,6 @@
 """Somebody takes the money at the bank's own console while the order is being cancelled: it goes home."""
 
-from providers.payments import CaptureRequest, PaymentOk
-from providers.payments.simulated import SimulatedPayments
-from tests.support.shop import Order, Shop
-
-
-async def _captured_at_the_console(shop: Shop, order: Order, amount_minor: int) -> None:
-    (tender,) = await shop.sql("SELECT authorization_ref FROM tenders WHERE order_id = :o", o=order.id)
-    request = CaptureRequest(
-        key=f"console-{order.id}",
-        order_id=order.id,
-        authorization_ref=tender["authorization_ref"],
-        amount_minor=amount_minor,
-        currency="USD",
-    )
-    assert isinstance(await SimulatedPayments(shop.simulation).capture(request), PaymentOk)
+from tests.support.shop import Shop
 
 
 async def test_a_void_that_meets_a_capture_becomes_a_refund(shop: Shop) -> None:
@@ -23,7 +9,7 @@ async def test_a_void_that_meets_a_capture_becomes_a_refund(shop: Shop) -> None:
     await shop.stocks("LAMP", EAST=2)
     order = await shop.place(("LAMP", 2))
     await shop.released(order)
-    await _captured_at_the_console(shop, order, 2500)
+    await shop.captured_at_the_console(order, 2500)
     # when
     await shop.cancel(order)
     # then
@@ -46,7 +32,7 @@ async def test_a_void_that_lets_go_less_than_expected_finds_the_capture_of_a_par
     await shop.stocks("LAMP", EAST=2)
     order = await shop.place(("LAMP", 2))
     await shop.released(order)
-    await _captured_at_the_console(shop, order, 1000)
+    await shop.captured_at_the_console(order, 1000)
     # when
     await shop.cancel(order)
     # then
@@ -66,7 +52,7 @@ async def test_what_is_owed_is_not_refunded(shop: Shop) -> None:
     east, _ = await shop.released(order, 2)
     await shop.ships(order, east)
     await shop.becomes(order, payment_status="partially_captured")
-    await _captured_at_the_console(shop, order, 700)
+    await shop.captured_at_the_console(order, 700)
     # when
     await shop.cancel(order)
     await shop.delivers(order, east)

@@ -18,6 +18,21 @@ async def forgetful(new_site: Callable[[], Awaitable[Site]]) -> AsyncIterator[Ca
         yield make
 
 
+async def test_all_the_way(forgetful: Callable[[], Shop]) -> None:
+    """One lamp, from the shelf to the door."""
+    # given
+    shop = await forgetful().opens()
+    await shop.stocks("LAMP", EAST=2)
+    # when
+    order = await shop.place(("LAMP", 2))
+    closed = await shop.sees_through(order)
+    # then
+    assert closed.status == "completed"
+    assert shop.effects(order) == [("authorization", 2500), ("capture", 2500)]
+    await _never_failed(shop, order.id)
+    await shop.agrees(order)
+
+
 async def test_split_over_three_nodes(forgetful: Callable[[], Shop]) -> None:
     """Three tracks, three parcels, three captures."""
     # given

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from temporalio.client import Client, WorkflowUpdateFailedError
+from temporalio.client import WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 
 from domain.ids import derived_id, new_id
@@ -23,6 +23,8 @@ from domain.orders import (
     Split,
     TenderAsk,
 )
+from providers.payments import CaptureRequest, PaymentOk
+from providers.payments.simulated import SimulatedPayments
 from store.engine import transaction
 from store.intake import Asked, put_order
 from store.vault import KeyRing, seal
@@ -165,12 +167,10 @@ class Shop(ShopViews):
         """Place an order and wait for the answer."""
         return await self.submit(self.order(*lines, **options))
 
-    async def submit(self, placed: PlaceOrder, first_signal: tuple[str, object] | None = None) -> Order:
-        """Start the order and wait for its answer; a signal may already be there when it wakes up."""
+    async def submit(self, placed: PlaceOrder) -> Order:
+        """Start the order and wait for its answer."""
         operation = start_operation(placed)
         handle: Any = self.client.get_workflow_handle(f"order-{placed.order_id}", result_type=OrderClosed)
-        if first_signal is not None:
-            await start_with_signal(self.client, placed, *first_signal)
         outcome: Any = await self.client.execute_update_with_start_workflow(
             "accept",
             Accept(),
@@ -180,6 +180,20 @@ class Shop(ShopViews):
         )
         return Order(placed, handle, outcome)
 
+    async def starts_with(self, placed: PlaceOrder, signal: str, content: object) -> Order:
+        """Signal with start: the signal is in the first task, before the order has done anything."""
+        handle = await self.client.start_workflow(
+            ORDER_WORKFLOW,
+            placed,
+            id=f"order-{placed.order_id}",
+            task_queue=TASK_QUEUE,
+            search_attributes=first_attributes(placed),
+            start_signal=signal,
+            start_signal_args=[content],
+            result_type=OrderClosed,
+        )
+        return Order(placed, handle)
+
     def control(self, placed: PlaceOrder, name: str, value: str | int) -> None:
         """Change how the simulated providers treat this order; `down`, `decline`, `delay_ms`, `stop` and so on."""
         self.simulation.set_control(name, value, placed.order_id)
@@ -187,6 +201,18 @@ class Shop(ShopViews):
     def normal(self, placed: PlaceOrder, name: str) -> None:
         """Take a control back."""
         self.simulation.clear_control(name, placed.order_id)
+
+    async def captured_at_the_console(self, order: Order, amount_minor: int) -> None:
+        """Somebody takes money at the bank's own console, under a key that we do not know."""
+        (tender,) = await self.sql("SELECT authorization_ref FROM tenders WHERE order_id = :o", o=order.id)
+        request = CaptureRequest(
+            key=f"console-{order.id}",
+            order_id=order.id,
+            authorization_ref=tender["authorization_ref"],
+            amount_minor=amount_minor,
+            currency="USD",
+        )
+        assert isinstance(await SimulatedPayments(self.simulation).capture(request), PaymentOk)
 
     # --- the world outside ----------------------------------------------------------------------------
 
@@ -303,19 +329,6 @@ class Shop(ShopViews):
         """Somebody says: now."""
         message = RetryNow(command_id=command_id)
         return await order.handle.execute_update("retry_now", message, id=command_id, result_type=RetryOutcome)
-
-
-async def start_with_signal(client: Client, placed: PlaceOrder, name: str, content: object) -> None:
-    """Signal with start: the signal is in the first workflow task, before the order has done anything."""
-    await client.start_workflow(
-        ORDER_WORKFLOW,
-        placed,
-        id=f"order-{placed.order_id}",
-        task_queue=TASK_QUEUE,
-        search_attributes=first_attributes(placed),
-        start_signal=name,
-        start_signal_args=[content],
-    )
 
 
 async def refusal_of(call: Any) -> Refusal:
