@@ -8,16 +8,17 @@ import json
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 from domain.orders import CarrierEventType, ReportKind
-from providers.catalog import ProviderChoice, make_providers
-from store.engine import make_engine
+from tests.support.eventually import eventually
+from tests.support.serving import serving
 from tests.support.shop import Order, Shop
 from tests.support.stack import RunStack, start_run_stack
-from worker import make_activities, make_worker
 
 HISTORIES = Path(__file__).with_name("histories")
 Journey = Callable[[Shop], Awaitable[Order]]
+SHORT_HOLD = {"reservation_limit_s": 1, "hold_through_payment_window": False}
 
 
 async def happy(shop: Shop) -> Order:
@@ -105,6 +106,117 @@ async def scans_in_any_order(shop: Shop) -> Order:
     return order
 
 
+async def reservation_lapsed(shop: Shop) -> Order:
+    """The reservation lapses before the payment comes, and is made again."""
+    await shop.stocks("LAMP", EAST=5)
+    order = await shop.place(("LAMP", 1), pay="pm_declined")
+    await shop.lapses(order)
+    await shop.new_method(order, "pm_ok")
+    await shop.sees_through(order)
+    return order
+
+
+async def out_of_stock_when_paid(shop: Shop) -> Order:
+    """The reservation lapses and somebody else buys the unit: cancelled, the authorization voided."""
+    await shop.stocks("LAMP", EAST=1)
+    order = await shop.place(("LAMP", 1), pay="pm_declined")
+    await shop.lapses(order)
+    await shop.released(await shop.place(("LAMP", 1)))
+    await shop.new_method(order, "pm_ok")
+    await order.handle.result()
+    return order
+
+
+async def several_tenders(shop: Shop) -> Order:
+    """Two tenders, two parcels: the second of them paid by both."""
+    await shop.stocks("LAMP", EAST=2)
+    await shop.stocks("RUG", MID=1)
+    order = await shop.place(("LAMP", 2), ("RUG", 1), pay=[("pm_ok", 1500), ("pm_ok", 2000)])
+    await shop.sees_through(order, 2)
+    return order
+
+
+async def cancel_before_payment(shop: Shop) -> Order:
+    """Cancelled while the bank is still thinking."""
+    await shop.stocks("LAMP", EAST=2)
+    order = await shop.place(("LAMP", 1), pay="pm_slow")
+    await shop.cancel(order)
+    await order.handle.result()
+    return order
+
+
+async def cancel_part(shop: Shop) -> Order:
+    """One parcel has left, the other is cancelled by a signal."""
+    await shop.stocks("LAMP", EAST=1)
+    await shop.stocks("RUG", MID=1)
+    order = await shop.place(("LAMP", 1), ("RUG", 1))
+    east, _ = await shop.released(order, 2)
+    await shop.ships(order, east)
+    await shop.signal(order, "cancel", {"command_id": "signal-1", "reason": "changed_mind"})
+    await shop.command(order, "signal-1")
+    await shop.delivers(order, east)
+    await order.handle.result()
+    return order
+
+
+async def cancel_declined(shop: Shop) -> Order:
+    """The node says no, by report; the order goes on."""
+    await shop.stocks("LAMP", EAST=1)
+    placed = shop.order(("LAMP", 1))
+    shop.control(placed, "warehouses.stop", "answer_follows")
+    order = await shop.submit(placed)
+    (part,) = await shop.released(order)
+    await shop.packs(order, part)
+    cancelling = asyncio.create_task(shop.cancel(order))
+    await shop.becomes(order, wait_cause="stop_answer")
+    await shop.report(order, part["fulfillment_id"], ReportKind.CANCEL_DECLINED)
+    await cancelling
+    await shop.report(order, part["fulfillment_id"], ReportKind.HANDED_OVER)
+    await shop.delivers(order, part)
+    await order.handle.result()
+    return order
+
+
+async def refused_and_retried(shop: Shop) -> Order:
+    """The node refuses, a person says retry; then it is silent for a while."""
+    await shop.stocks("LAMP", EAST=1)
+    placed = shop.order(("LAMP", 1))
+    shop.control(placed, "warehouses.decline", 1)
+    order = await shop.submit(placed)
+    await eventually(lambda: shop.cases(order))
+    shop.normal(placed, "warehouses.decline")
+    await shop.retry(order)
+    await shop.released(order)
+
+    async def silent() -> bool:
+        return "node_silent" in [code for code, _, _ in await shop.cases(order)]
+
+    await eventually(silent)
+    await shop.sees_through(order)
+    return order
+
+
+async def outside_capture(shop: Shop) -> Order:
+    """Captured at the bank's own console while the order is being cancelled: refunded."""
+    await shop.stocks("LAMP", EAST=1)
+    order = await shop.place(("LAMP", 1))
+    await shop.released(order)
+    await shop.captured_at_the_console(order, 700)
+    await shop.cancel(order)
+    await order.handle.result()
+    return order
+
+
+async def garbage(shop: Shop) -> Order:
+    """Signals that cannot be read, too early, or empty."""
+    await shop.stocks("LAMP", EAST=1)
+    order = await shop.starts_with(shop.order(("LAMP", 1)), "payment_event", "garbage")
+    await order.handle.signal("retry_now")
+    await shop.signal(order, "carrier_event", {"command_id": "scan-1"})
+    await shop.sees_through(order)
+    return order
+
+
 JOURNEYS: dict[str, tuple[Journey, dict[str, int]]] = {
     "happy": (happy, {}),
     "split": (split, {}),
@@ -115,26 +227,34 @@ JOURNEYS: dict[str, tuple[Journey, dict[str, int]]] = {
     "cancel_released": (cancel_released, {}),
     "cancel_packed": (cancel_packed, {}),
     "scans_in_any_order": (scans_in_any_order, {}),
+    "reservation_lapsed": (reservation_lapsed, SHORT_HOLD),
+    "out_of_stock_when_paid": (out_of_stock_when_paid, SHORT_HOLD),
+    "several_tenders": (several_tenders, {}),
+    "cancel_before_payment": (cancel_before_payment, {}),
+    "cancel_part": (cancel_part, {}),
+    "cancel_declined": (cancel_declined, {}),
+    "refused_and_retried": (refused_and_retried, {"node_accept_s": 1}),
+    "outside_capture": (outside_capture, {}),
+    "garbage": (garbage, {}),
 }
 
 
 async def record(stack: RunStack) -> None:
     """Play every journey and keep its history."""
-    site = await stack.new_site()
-    settings = site.settings()
-    engine = make_engine(settings.dsn, 10)
-    client = await site.connect()
     HISTORIES.mkdir(exist_ok=True)
-    with make_providers(ProviderChoice(simulated_state=site.simulated_state, time_limit_s=2)) as providers:
-        assert providers.simulation is not None
-        activities = make_activities(engine, providers, settings.vault_key_ring, "allow")
-        async with make_worker(client, activities, sandbox=True, grace_s=2):
-            for name, (journey, rules) in JOURNEYS.items():
-                order = await journey(await Shop(client, engine, providers.simulation).opens(**rules))
-                history = await order.handle.fetch_history()
-                content = {"id": order.handle.id, "history": history.to_json_dict()}
-                (HISTORIES / f"{name}.json").write_text(json.dumps(content, separators=(",", ":")) + "\n")
-    await engine.dispose()
+    async with serving(await stack.new_site()) as make:
+        for name, (journey, rules) in JOURNEYS.items():
+            order = await journey(await make().opens(**rules))
+            history = await order.handle.fetch_history()
+            content = {"id": order.handle.id, "history": without_traces(history.to_json_dict())}
+            (HISTORIES / f"{name}.json").write_text(json.dumps(content, separators=(",", ":")) + "\n")
+
+
+def without_traces(value: Any) -> Any:
+    """The same without the stack traces of failed attempts: they name folders, and no replay reads them."""
+    if isinstance(value, dict):
+        return {name: without_traces(inner) for name, inner in value.items() if name != "stackTrace"}
+    return [without_traces(inner) for inner in value] if isinstance(value, list) else value
 
 
 def main() -> None:
