@@ -7,26 +7,33 @@ and `delivered`. `python -m bench.counts [--orders N] [--json FILE]` runs it on 
 import argparse
 import asyncio
 import json
-import tempfile
 import time
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 
-import psycopg
 from temporalio import workflow
 from temporalio.api.enums.v1 import EventType
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from devstack.stack import TEST_CONFIG
+from bench.meters import (
+    ENGINE_DATABASES,
+    circumstances,
+    commits,
+    database_of,
+    engines,
+    idle_rate,
+    serve_as_in_production,
+    watch_writes,
+    writes,
+)
 from domain.orders import ReportKind
 from providers.catalog import ProviderChoice, make_providers
 from store.engine import make_engine
 from tests.support.shop import Shop
-from tests.support.stack import RunStack, Site, start_run_stack
+from tests.support.stack import RunStack
 from worker import make_activities, make_worker
 
-IDLE_S = 6.0
 AT_ONCE = 8
 BATCHES = 3
 
@@ -59,66 +66,6 @@ class Counts:
         return self.server_commits / self.bare_commits
 
 
-PRODUCTION_LIKE = """
-matching.numTaskqueueReadPartitions:
-  - value: 1
-matching.numTaskqueueWritePartitions:
-  - value: 1
-"""
-
-
-def start_engines() -> RunStack:
-    """Engines whose dynamic configuration can be changed: they start with that of the tests."""
-    config = Path(tempfile.mkdtemp(prefix="accord-bench-")) / "dynamic.yaml"
-    config.write_text(TEST_CONFIG.read_text())
-    return start_run_stack(config)
-
-
-def _serve_as_in_production(stack: RunStack) -> None:
-    """Restart the server without the laptop's switch that reads search attributes anew with every call.
-
-    It makes attributes usable at once and costs some 30 reads per order; production does without.
-    """
-    stack.stop_temporal()
-    stack.stack.options.dynamic_config.write_text(PRODUCTION_LIKE)
-    stack.start_temporal()
-
-
-def _commits(stack: RunStack, *databases: str) -> int:
-    with psycopg.connect(stack.stack.admin_url("postgres"), autocommit=True) as connection:
-        connection.execute("SELECT pg_stat_clear_snapshot()")
-        row = connection.execute(
-            "SELECT sum(xact_commit) FROM pg_stat_database WHERE datname = ANY(%s)", (list(databases),)
-        ).fetchone()
-    return int(row[0]) if row else 0
-
-
-def _database(site: Site) -> str:
-    return site.database_url.rsplit("/", 1)[-1].split("?")[0]
-
-
-def _writes(site: Site) -> int:
-    """Transactions that wrote, on the whole server: ids are given to those only."""
-    with psycopg.connect(site.database_url.replace("+psycopg", ""), autocommit=True) as connection:
-        row = connection.execute("SELECT count(*) FROM own_writes").fetchone()
-    return int(row[0]) if row else 0
-
-
-def _watch_writes(site: Site) -> None:
-    """Count writing transactions of our tables: one row per transaction id, written by triggers."""
-    with psycopg.connect(site.database_url.replace("+psycopg", ""), autocommit=True) as connection:
-        connection.execute("CREATE TABLE own_writes (xid xid8 PRIMARY KEY)")
-        connection.execute(
-            "CREATE FUNCTION note_write() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-            " INSERT INTO own_writes VALUES (pg_current_xact_id()) ON CONFLICT DO NOTHING; RETURN NULL; END $$"
-        )
-        for table in ("intake", "orders", "payment_intents", "fulfillment_orders", "shipments", "commands"):
-            connection.execute(
-                f"CREATE TRIGGER note_write AFTER INSERT OR UPDATE ON {table}"
-                " FOR EACH STATEMENT EXECUTE FUNCTION note_write()"
-            )
-
-
 async def _intake(shop: Shop, order_id: str) -> None:
     """The front end's transaction, as it stands before the engine hears of the order."""
     await shop.sql(
@@ -132,8 +79,8 @@ async def _intake(shop: Shop, order_id: str) -> None:
 async def measure(stack: RunStack, orders: int) -> Counts:
     """Run `orders` orders and as many bare workflows on a site of their own."""
     site = await stack.new_site()
-    _serve_as_in_production(stack)
-    _watch_writes(site)
+    serve_as_in_production(stack)
+    watch_writes(site)
     settings = site.settings()
     engine = make_engine(settings.dsn, 10)
     client = await site.connect()
@@ -147,18 +94,18 @@ async def measure(stack: RunStack, orders: int) -> Counts:
             shop = await Shop(client, engine, providers.simulation).opens()
             await shop.stocks("LAMP", EAST=orders * BATCHES + 10)
             await _batch(2, lambda: _order(shop))
-            idle = await _idle_rate(stack)
+            idle = await idle_rate(stack)
             bare = await _cost(stack, idle, orders, lambda: _bare(shop))
-            before_own, before_writes = _commits(stack, _database(site)), _writes(site)
+            before_own, before_writes = commits(stack, database_of(site)), writes(site)
             handles: list[str] = []
-            commits = await _cost(stack, idle, orders, lambda: _order(shop, handles))
-            own = (_commits(stack, _database(site)) - before_own) / (orders * BATCHES)
-            writes = (_writes(site) - before_writes) / (orders * BATCHES)
+            served = await _cost(stack, idle, orders, lambda: _order(shop, handles))
+            own = (commits(stack, database_of(site)) - before_own) / (orders * BATCHES)
+            wrote = (writes(site) - before_writes) / (orders * BATCHES)
             histories = [await _history(shop, h) for h in handles[:10]]
     await engine.dispose()
     events = sorted(len(h) for h in histories)
     remote = max(h.count(EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED) for h in histories)
-    return Counts(orders, events[len(events) // 2], events[-1], remote, commits, bare, writes, own)
+    return Counts(orders, events[len(events) // 2], events[-1], remote, served, bare, wrote, own)
 
 
 async def _order(shop: Shop, handles: list[str] | None = None) -> None:
@@ -194,24 +141,17 @@ async def _batch(count: int, one: object) -> None:
     await asyncio.gather(*(run() for _ in range(count)))
 
 
-async def _idle_rate(stack: RunStack) -> float:
-    """Commits per second of the server when nobody asks it for anything."""
-    before = _commits(stack, "temporal", "temporal_visibility")
-    await asyncio.sleep(IDLE_S)
-    return (_commits(stack, "temporal", "temporal_visibility") - before) / IDLE_S
-
-
 async def _cost(stack: RunStack, idle_per_s: float, count: int, one: object) -> float:
     """Commits per piece of work: the least of three batches, because whatever else happens only adds to it."""
     return min([await _batch_cost(stack, idle_per_s, count, one) for _ in range(BATCHES)])
 
 
 async def _batch_cost(stack: RunStack, idle_per_s: float, count: int, one: object) -> float:
-    began, before = time.monotonic(), _commits(stack, "temporal", "temporal_visibility")
+    began, before = time.monotonic(), commits(stack, *ENGINE_DATABASES)
     await _batch(count, one)
     await asyncio.sleep(2.0)  # queues of the server drain, statistics are written
     took = time.monotonic() - began
-    return (_commits(stack, "temporal", "temporal_visibility") - before - idle_per_s * took) / count
+    return (commits(stack, *ENGINE_DATABASES) - before - idle_per_s * took) / count
 
 
 def main() -> None:
@@ -220,13 +160,11 @@ def main() -> None:
     parser.add_argument("--orders", type=int, default=100)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    stack = start_engines()
-    try:
+    about = circumstances({"sandbox": False, "at_once": AT_ONCE, "batches": BATCHES})
+    with engines() as stack:
         counts = asyncio.run(measure(stack, arguments.orders))
-    finally:
-        stack.stop()
-        time.sleep(0.3)
-    text = json.dumps({**asdict(counts), "commits_ratio": round(counts.commits_ratio, 2)}, indent=2)
+    figures = {**asdict(counts), "commits_ratio": round(counts.commits_ratio, 2)}
+    text = json.dumps({**about, "one_order": figures}, indent=2)
     print(text)
     if arguments.json:
         arguments.json.write_text(text + "\n")

@@ -5,7 +5,8 @@ Events are exact; commits are averaged over many orders, with the idle server's 
 
 import pytest
 
-from bench.counts import Counts, measure, start_engines
+from bench.counts import Counts, measure
+from bench.meters import engines
 
 ORDERS = 30
 
@@ -13,11 +14,8 @@ ORDERS = 30
 @pytest.fixture(scope="module")
 async def counts(_no_settings_from_outside: None) -> Counts:
     """Measured once, on engines of their own."""
-    stack = start_engines()
-    try:
+    with engines() as stack:
         return await measure(stack, ORDERS)
-    finally:
-        stack.stop()
 
 
 def test_history_stays_short(counts: Counts) -> None:
