@@ -35,7 +35,10 @@ from tests.support.stack import RunStack
 from worker import make_activities, make_worker
 
 AT_ONCE = 8
-BATCHES = 3
+BATCHES = 5
+BARE_BATCHES = 2
+DRAIN_S = 11.0
+"""A backend of PostgreSQL that falls idle reports what it committed within 10 s, not at once."""
 
 
 @workflow.defn(name="Bare")
@@ -94,11 +97,12 @@ async def measure(stack: RunStack, orders: int) -> Counts:
             shop = await Shop(client, engine, providers.simulation).opens()
             await shop.stocks("LAMP", EAST=orders * BATCHES + 10)
             await _batch(2, lambda: _order(shop))
+            await asyncio.sleep(DRAIN_S)
             idle = await idle_rate(stack)
-            bare = await _cost(stack, idle, orders, lambda: _bare(shop))
+            bare = await _least(stack, idle, orders, BARE_BATCHES, lambda: _bare(shop))
             before_own, before_writes = commits(stack, database_of(site)), writes(site)
             handles: list[str] = []
-            served = await _cost(stack, idle, orders, lambda: _order(shop, handles))
+            served = await _least(stack, idle, orders, BATCHES, lambda: _order(shop, handles))
             own = (commits(stack, database_of(site)) - before_own) / (orders * BATCHES)
             wrote = (writes(site) - before_writes) / (orders * BATCHES)
             histories = [await _history(shop, h) for h in handles[:10]]
@@ -109,6 +113,7 @@ async def measure(stack: RunStack, orders: int) -> Counts:
 
 
 async def _order(shop: Shop, handles: list[str] | None = None) -> None:
+    """See one order through. Nobody asks the engine for its end, as nobody does in production: the rows tell it."""
     placed = shop.order(("LAMP", 1))
     await _intake(shop, placed.order_id)
     order = await shop.submit(placed)
@@ -116,14 +121,14 @@ async def _order(shop: Shop, handles: list[str] | None = None) -> None:
     await shop.report(order, part["fulfillment_id"], ReportKind.PACKED)
     await shop.report(order, part["fulfillment_id"], ReportKind.HANDED_OVER)
     await shop.delivers(order, part)
-    await order.handle.result()
+    await shop.becomes(order, terminal=True)
     if handles is not None:
         handles.append(order.handle.id)
 
 
 async def _bare(shop: Shop) -> None:
     name = f"bare-{time.monotonic_ns()}-{id(object())}"
-    await shop.client.execute_workflow("Bare", id=name, task_queue="bare", run_timeout=timedelta(minutes=1))
+    await shop.client.start_workflow("Bare", id=name, task_queue="bare", run_timeout=timedelta(minutes=1))
 
 
 async def _history(shop: Shop, workflow_id: str) -> list[int]:
@@ -141,15 +146,15 @@ async def _batch(count: int, one: object) -> None:
     await asyncio.gather(*(run() for _ in range(count)))
 
 
-async def _cost(stack: RunStack, idle_per_s: float, count: int, one: object) -> float:
-    """Commits per piece of work: the least of three batches, because whatever else happens only adds to it."""
-    return min([await _batch_cost(stack, idle_per_s, count, one) for _ in range(BATCHES)])
+async def _least(stack: RunStack, idle_per_s: float, count: int, batches: int, one: object) -> float:
+    """Commits per piece of work: the least of several batches, because whatever else happens only adds to it."""
+    return min([await _batch_cost(stack, idle_per_s, count, one) for _ in range(batches)])
 
 
 async def _batch_cost(stack: RunStack, idle_per_s: float, count: int, one: object) -> float:
     began, before = time.monotonic(), commits(stack, *ENGINE_DATABASES)
     await _batch(count, one)
-    await asyncio.sleep(2.0)  # queues of the server drain, statistics are written
+    await asyncio.sleep(DRAIN_S)
     took = time.monotonic() - began
     return (commits(stack, *ENGINE_DATABASES) - before - idle_per_s * took) / count
 

@@ -1,6 +1,7 @@
 """What measurements are made with: engines as in production, counters of the database, CPU of process trees."""
 
 import asyncio
+import json
 import os
 import platform
 import subprocess
@@ -140,6 +141,15 @@ def circumstances(settings: dict[str, Any]) -> dict[str, Any]:
         },
         "settings": settings,
     }
+
+
+def publish(result: dict[str, Any], target: Path | None) -> None:
+    """Print a result as JSON, and write it to a file where one is named."""
+    text = json.dumps(result, indent=2)
+    print(text)
+    if target is not None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(f"{text}\n")
 
 
 def _git(*arguments: str) -> str:

@@ -6,14 +6,13 @@ happens before the clock starts; the plan with its explanation and hashes is wha
 """
 
 import argparse
-import json
-import platform
 import random
 import time
 from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
+from bench.meters import circumstances, publish
 from domain.ids import NodeId, Sku
 from domain.sourcing import Demand, NodeOffer, SourcingAsk, SourcingRules, plan_sourcing
 
@@ -89,22 +88,12 @@ def measure(case: Case) -> dict[str, object]:
 
 
 def main() -> None:
-    """Measure every case and print one JSON document."""
+    """Measure every case and print."""
     parser = argparse.ArgumentParser(description="Measure the time of a sourcing plan.")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result to FILE")
     target: Path | None = parser.parse_args().json
-    result = {
-        "bench": "sourcing",
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "seed": _SEED,
-        "cases": [measure(case) for case in CASES],
-    }
-    text = json.dumps(result, indent=2)
-    if target is not None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(f"{text}\n")
-    print(text)
+    about = circumstances({"seed": _SEED, "questions_per_case": _QUESTIONS})
+    publish({**about, "cases": [measure(case) for case in CASES]}, target)
 
 
 if __name__ == "__main__":
