@@ -13,6 +13,8 @@ from store.engine import transaction
 from store.orders import OrderChange, OrderMissing, change_order
 
 DirectCommands = Literal["allow", "limited", "refuse"]
+DIRECT_COMMAND_REFUSED = "direct_command_refused"
+COMMAND_ALTERED = "command_altered"
 
 
 class OpenCommandAsk(Frozen):
@@ -20,15 +22,17 @@ class OpenCommandAsk(Frozen):
 
     order_id: str
     command_id: str
+    kind: str
+    payload_sha256: str  # hex, of the message as it arrived
     moves_money_or_goods: bool = True
 
 
 class CommandOpened(Frozen):
-    """The actor of record, and whether the command may go on."""
+    """The actor of record. With a `code` the command may not go on; `detail` says why."""
 
     actor: Actor
-    allowed: bool
-    settled: bool = False
+    code: str | None = None
+    detail: str = ""
 
 
 class SettleAsk(Frozen):
@@ -83,11 +87,17 @@ class RecordActivities:
         self._checkpoint("records.open_command", Stage.BEFORE_EFFECT)
         row = await transaction(self._engine, lambda c: control.find_command(c, ask.order_id, ask.command_id))
         self._checkpoint("records.open_command", Stage.BEFORE_REPORT)
-        if row is not None:
-            settled = row["state"] != "received"
-            return CommandOpened(actor=Actor.model_validate(row["actor"]), allowed=True, settled=settled)
-        allowed = self._direct == "allow" or (self._direct == "limited" and not ask.moves_money_or_goods)
-        return CommandOpened(actor=OPERATOR, allowed=allowed)
+        if row is None or row.origin != "api":
+            return self._direct_command(ask, row)
+        if row.kind != ask.kind or row.payload_sha256 != ask.payload_sha256:
+            return CommandOpened(actor=OPERATOR, code=COMMAND_ALTERED, detail="another command has this id")
+        return CommandOpened(actor=Actor.model_validate(row.actor), **_refusal_of(row))
+
+    def _direct_command(self, ask: OpenCommandAsk, row: control.KnownCommand | None) -> CommandOpened:
+        """Born in the Temporal UI or a program of its own: an operator's, where that is allowed at all."""
+        if self._direct == "allow" or (self._direct == "limited" and not ask.moves_money_or_goods):
+            return CommandOpened(actor=OPERATOR, **(_refusal_of(row) if row else {}))
+        return CommandOpened(actor=OPERATOR, code=DIRECT_COMMAND_REFUSED, detail="send it through the API")
 
     @activity.defn(name="records.settle_command")
     async def settle_command(self, ask: SettleAsk) -> Recorded:
@@ -138,3 +148,11 @@ class RecordActivities:
             return Swept(started=0, sent=0)
         started, sent = await self._sweep()
         return Swept(started=started, sent=sent)
+
+
+def _refusal_of(row: control.KnownCommand) -> dict[str, str]:
+    """A command that was refused once stays refused: it has one outcome for ever."""
+    if row.state != "refused":
+        return {}
+    told = row.outcome or {}
+    return {"code": str(told.get("code", "refused")), "detail": str(told.get("detail", "refused before"))}

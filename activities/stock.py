@@ -59,6 +59,7 @@ class StockReserved(Frozen):
     promised_until: datetime
     version: int
     grant: Grant | None = None
+    sealed: bool = False  # commands of this order must come through the API
 
 
 class StockShort(Frozen):
@@ -192,10 +193,10 @@ class StockActivities:
             shares = tuple(line.shares for line in state.lines.values())
             token = f"trk_{secrets.token_urlsafe(16)}"
             if not await acceptance.record_order(connection, order, shares, rules, token):
-                return await _recorded(connection, order, 1)
+                return await self._recorded(connection, order, 1)
         change = await lock_order(connection, order.order_id)
         if ask.generation > 1 and await stock.held_units(connection, order.order_id, ask.generation):
-            return await _recorded(connection, order, ask.generation)
+            return await self._recorded(connection, order, ask.generation)
         wanted = ask.open_units or tuple((line.line_no, line.quantity) for line in order.lines)
         plan = await make_plan(connection, order, wanted, named)
         if give_up and isinstance(plan, Plan):
@@ -243,6 +244,27 @@ class StockActivities:
             promised_until=plan.promised_until,
             version=change.version,
             grant=own_grant(),
+            sealed=not self._direct_orders,
+        )
+
+    async def _recorded(
+        self, connection: AsyncConnection, order: PlaceOrder, generation: int
+    ) -> StockReserved | StockShort:
+        """The answer of an attempt whose commit was not noticed."""
+        row = await acceptance.recorded_outcome(connection, order.order_id)
+        if row["rejection"] is not None:
+            told = row["rejection"]
+            lines = tuple(ShortUnits(*line) for line in told["lines"])
+            return StockShort(code=told["code"], detail=told["detail"], lines=lines, version=row["version"])
+        held = await stock.held_units(connection, order.order_id, generation)
+        return StockReserved(
+            placements=tuple(Placement(line_no, node, q) for line_no, _, node, q in held),
+            rules=OrderRules.model_validate(row["rules"]),
+            reserved_until=row["reserved_until"],
+            promised_by=row["promised_by"],
+            promised_until=row["promised_until"],
+            version=row["version"],
+            sealed=not self._direct_orders,
         )
 
     async def _want_payment(self, change: OrderChange, order: PlaceOrder) -> None:
@@ -369,24 +391,6 @@ class StockActivities:
 
 async def _nothing(change: OrderChange) -> None:
     """Only derive the header again."""
-
-
-async def _recorded(connection: AsyncConnection, order: PlaceOrder, generation: int) -> StockReserved | StockShort:
-    """The answer of an attempt whose commit was not noticed."""
-    row = await acceptance.recorded_outcome(connection, order.order_id)
-    if row["rejection"] is not None:
-        told = row["rejection"]
-        lines = tuple(ShortUnits(*line) for line in told["lines"])
-        return StockShort(code=told["code"], detail=told["detail"], lines=lines, version=row["version"])
-    held = await stock.held_units(connection, order.order_id, generation)
-    return StockReserved(
-        placements=tuple(Placement(line_no, node, q) for line_no, _, node, q in held),
-        rules=OrderRules.model_validate(row["rules"]),
-        reserved_until=row["reserved_until"],
-        promised_by=row["promised_by"],
-        promised_until=row["promised_until"],
-        version=row["version"],
-    )
 
 
 async def _cancel(change: OrderChange, ask: CancelAsk) -> None:

@@ -61,11 +61,16 @@ class Fulfillment(BaseModel):
     stop_answer: str | None = None
     tracking: TrackingState | None = None
     tracking_number: str | None = None
-    last_scan_at: datetime | None = None  # carrier time of the tracking state
+    seen: dict[TrackingState, datetime] = Field(default_factory=dict)  # the carrier's latest time of each state
     scans: tuple[str, ...] = ()  # event ids that the carrier has told already
     value_minor: int = 0
     captured: bool = False
     captures: tuple[tuple[str, int, int], ...] = ()  # tender, number of the capture, amount
+
+    @property
+    def delivered_at(self) -> datetime | None:
+        """When the carrier delivered it, by the carrier's time."""
+        return self.seen.get(TrackingState.DELIVERED)
 
     @property
     def units(self) -> int:
@@ -121,6 +126,7 @@ class OrderState(BaseModel):
     version: int = 0
     acceptance: str | None = None  # the answer of `accept`, as JSON
     rejected: bool = False
+    sealed: bool = False  # who sent a command is what its stored row says
     reserved_until: datetime | None = None
     promised_by: date | None = None
     promised_until: datetime | None = None

@@ -1,56 +1,76 @@
 """What a carrier's event does to a parcel, whatever order the events come in. Owned by fulfillment."""
 
+from collections.abc import Mapping
 from datetime import datetime
+
+from pydantic import Field
 
 from domain.lifecycle import TrackingState
 from domain.orders import CarrierEventType, Frozen
 
 _RANK = {
-    TrackingState.LABEL_CREATED: 0,
     TrackingState.PRE_TRANSIT: 1,
     TrackingState.IN_TRANSIT: 2,
-    TrackingState.DELIVERY_EXCEPTION: 2,
     TrackingState.OUT_FOR_DELIVERY: 3,
     TrackingState.AVAILABLE_FOR_PICKUP: 3,
-    TrackingState.DELIVERED: 4,
-    TrackingState.VOIDED: 4,
 }
-
-
 KNOWN_ALREADY = "known already"
+
+Seen = Mapping[TrackingState, datetime]
+"""Of each state that the carrier told of, the latest carrier time."""
 
 
 class Scan(Frozen):
     """What a carrier event does: the new state, or None with the reason why it changes nothing.
 
-    `known_at` is the carrier time of the state from now on, where the event says something about it.
+    `seen` is what the carrier has told from now on.
     """
 
     state: TrackingState | None
-    known_at: datetime | None = None
+    seen: dict[TrackingState, datetime] = Field(default_factory=dict)
     why: str | None = None
     implies_hand_over: bool = False
     repeated: bool = False  # the very event was told before
 
 
-def after_scan(event: CarrierEventType, current: TrackingState, last_at: datetime | None, at: datetime) -> Scan:
-    """What a carrier event does to a parcel. The highest rank wins, the first terminal state stands.
+def after_scan(event: CarrierEventType, at: datetime, current: TrackingState, seen: Seen) -> Scan:
+    """What a carrier event does to a parcel in state `current`.
 
-    Within a rank the later carrier time wins (`last_at` is that of the current state), so that the order of
-    arrival decides nothing. Facts are never refused: what changes nothing says why.
+    The state follows from all that was seen, so that the order of arrival decides nothing; the first terminal
+    state stands. Facts are never refused: what changes nothing says why.
     """
-    moves = event not in (CarrierEventType.PRE_TRANSIT,)
     if current in (TrackingState.DELIVERED, TrackingState.VOIDED):
-        return Scan(state=None, why=f"parcel is already {current}")
-    new = TrackingState.IN_TRANSIT if event is CarrierEventType.HANDED_OVER else TrackingState(event.value)
-    if TrackingState.DELIVERY_EXCEPTION in (new, current) and new is not TrackingState.DELIVERED:
-        if last_at is not None and at <= last_at:
-            return Scan(state=None, why="older than what is known")
-        return Scan(state=new, known_at=at, implies_hand_over=moves)
-    if new == current:
-        latest = max(at, last_at or at)
-        return Scan(state=None, known_at=latest, why=KNOWN_ALREADY, implies_hand_over=moves)
-    same_rank = _RANK[new] == _RANK[current]
-    if _RANK[new] < _RANK[current] or (same_rank and last_at is not None and (at, new) <= (last_at, current)):
-        return Scan(state=None, why=f"parcel is already {current}", implies_hand_over=moves)
-    return Scan(state=new, known_at=at, implies_hand_over=moves)
+        return Scan(state=None, seen=dict(seen), why=f"parcel is already {current}")
+    told = _told(event)
+    noted = noted_scan(seen, told, at)
+    moves = event is not CarrierEventType.PRE_TRANSIT
+    state = told if told is TrackingState.DELIVERED else tracking_of(noted)
+    failed_again = told is state is TrackingState.DELIVERY_EXCEPTION and noted != seen
+    if state is current and not failed_again:
+        why = KNOWN_ALREADY if told is current else f"parcel is already {current}"
+        return Scan(state=None, seen=noted, why=why, implies_hand_over=moves)
+    return Scan(state=state, seen=noted, implies_hand_over=moves)
+
+
+def tracking_of(seen: Seen) -> TrackingState:
+    """The state that the carrier's events add up to.
+
+    A failed attempt takes back what was told before it, by the carrier's time; of the rest the highest rank wins,
+    and within a rank the latest.
+    """
+    trouble = seen.get(TrackingState.DELIVERY_EXCEPTION)
+    smooth = {s: at for s, at in seen.items() if s in _RANK and (trouble is None or at > trouble)}
+    if smooth:
+        return max(smooth, key=lambda s: (_RANK[s], smooth[s], s))
+    return TrackingState.DELIVERY_EXCEPTION if trouble else TrackingState.LABEL_CREATED
+
+
+def noted_scan(seen: Seen, state: TrackingState, at: datetime) -> dict[TrackingState, datetime]:
+    """What was seen, and this."""
+    return {**seen, state: max(at, seen.get(state, at))}
+
+
+def _told(event: CarrierEventType) -> TrackingState:
+    if event is CarrierEventType.HANDED_OVER:
+        return TrackingState.IN_TRANSIT
+    return TrackingState(event.value)

@@ -1,9 +1,15 @@
 """Exception cases, and the rows that sweepers look for."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.ids import derived_id
+from store.commands import DueCommand, mark_delivered, record_late_scan, settle_command
 
 _OPEN_CASE = text("""
 INSERT INTO exceptions (exception_id, order_id, code, owner, detail, due_at)
@@ -13,8 +19,21 @@ ON CONFLICT DO NOTHING RETURNING exception_id
 _PROMISE_STATE = text("UPDATE orders SET promise_state = :state WHERE order_id = :order_id")
 _PROMISE_ENDED = text("UPDATE promises SET live = false WHERE order_id = :order_id AND live")
 _COMMAND = text("""
-SELECT kind, actor, origin, state, outcome FROM commands WHERE order_id = :order_id AND command_id = :command_id
+SELECT kind, actor, origin, state, outcome, encode(payload_hash, 'hex') AS payload_sha256
+  FROM commands WHERE order_id = :order_id AND command_id = :command_id
 """)
+
+
+@dataclass(frozen=True)
+class KnownCommand:
+    """A command that has a row. `origin` is `api` where it was stored before it was sent."""
+
+    kind: str
+    actor: dict[str, Any]
+    origin: str
+    state: str
+    outcome: dict[str, Any] | None
+    payload_sha256: str
 
 
 async def open_case(
@@ -38,11 +57,11 @@ async def set_promise_state(connection: AsyncConnection, order_id: str, state: s
         await connection.execute(_PROMISE_ENDED, {"order_id": order_id})
 
 
-async def find_command(connection: AsyncConnection, order_id: str, command_id: str) -> dict[str, object] | None:
-    """A command as it was stored before it was sent."""
-    row = await connection.execute(_COMMAND, {"order_id": order_id, "command_id": command_id})
-    found = row.mappings().one_or_none()
-    return None if found is None else dict(found)
+async def find_command(connection: AsyncConnection, order_id: str, command_id: str) -> KnownCommand | None:
+    """The row of a command, if it has one."""
+    rows = await connection.execute(_COMMAND, {"order_id": order_id, "command_id": command_id})
+    row = rows.mappings().one_or_none()
+    return None if row is None else KnownCommand(**row)
 
 
 _SAID = text("""
@@ -65,3 +84,48 @@ async def was_settled(connection: AsyncConnection, order_id: str, command_id: st
     """Whether the command has its outcome: an earlier attempt of its change has committed."""
     values = {"order_id": order_id, "command_id": command_id}
     return (await connection.execute(_SETTLED, values)).first() is not None
+
+
+_ENDED = text("SELECT status, version FROM orders WHERE order_id = :order_id AND terminal")
+ORDER_CLOSED = "order_closed"
+_TOO_LATE = "the order is closed"
+
+
+async def settle_after_end(connection: AsyncConnection, command: DueCommand) -> bool:
+    """Give a command its outcome because its order is over: a fact is kept, a wish is refused.
+
+    An outcome that was stored before stands. False, and nothing is written, while the order is not over: an
+    order without a running workflow may just not have been started yet.
+    """
+    row = (await connection.execute(_ENDED, {"order_id": command.order_id})).mappings().one_or_none()
+    if row is None:
+        return False
+    fact = command.kind == "carrier_event"
+    state, outcome = ("applied", _kept(command, row)) if fact else ("refused", _refused(command, row))
+    if await settle_command(connection, command.order_id, command.command_id, state, outcome) and fact:
+        event = {**command.payload, "occurred_at": datetime.fromisoformat(command.payload["occurred_at"])}
+        await record_late_scan(connection, command.order_id, event, _TOO_LATE)
+    await mark_delivered(connection, [(command.order_id, command.command_id)])
+    return True
+
+
+def _kept(command: DueCommand, order: Mapping[str, Any]) -> dict[str, Any]:
+    """What the order would have answered to a carrier's event that changes nothing any more."""
+    return {
+        "applied": False,
+        "duplicate": False,
+        "shipment_id": command.payload["shipment_id"],
+        "state": "delivered" if order["status"] == "completed" else "voided",
+        "order_version": order["version"],
+        "why": _TOO_LATE,
+    }
+
+
+def _refused(command: DueCommand, order: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "code": ORDER_CLOSED,
+        "detail": f"The order is {order['status']}.",
+        "alternative": "return" if order["status"] == "completed" and command.kind == "cancel" else None,
+        "state": order["status"],
+        "lines": [],
+    }

@@ -88,7 +88,9 @@ UPDATE shipments SET tracking = coalesce(:state, tracking), last_scan_at = great
 _SCAN = text("""
 INSERT INTO tracking_events (shipment_id, event_id, order_id, type, occurred_at, applied, why)
 VALUES (:shipment_id, :event_id, :order_id, :type, :at, :applied, :why)
-ON CONFLICT DO NOTHING RETURNING event_id
+ON CONFLICT (shipment_id, event_id) DO UPDATE SET applied = true, why = NULL
+ WHERE excluded.applied AND NOT tracking_events.applied
+RETURNING event_id
 """)
 
 
@@ -294,7 +296,7 @@ async def store_scan(
     applied: bool,
     why: str | None,
 ) -> bool:
-    """Keep a carrier's event, once. False: it was known."""
+    """Keep a carrier's event, once. False: it was known; one that changed nothing before may be told again."""
     values = {
         "order_id": order_id,
         "shipment_id": shipment_id,

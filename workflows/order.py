@@ -58,7 +58,7 @@ class Order(OrderPaying):
         if isinstance(outcome, StockReserved):
             self._apply_reservation(outcome)
             self._grants["authorize"] = outcome.grant
-            self.s.rules = outcome.rules
+            self.s.rules, self.s.sealed = outcome.rules, outcome.sealed
             self.s.promised_by, self.s.promised_until = outcome.promised_by, outcome.promised_until
             nodes = tuple(sorted({p.node_id for p in outcome.placements}))
             self.s.acceptance = Accepted(

@@ -7,11 +7,11 @@ from typing import Any
 from temporalio import workflow
 from temporalio.common import RawValue
 
-from workflows.order_desk import DirectCommandRefused, OrderDesk, takes_anything, validated
+from workflows.order_desk import OrderDesk, takes_anything, validated
 
 with workflow.unsafe.imports_passed_through():
     from activities.contract import CommandRef
-    from activities.records import OpenCommandAsk, RecordActivities, SettleAsk
+    from activities.records import RecordActivities, SettleAsk
     from activities.shipments import ReportAsk, ShipmentActivities, StopAsk
     from activities.stock import CancelAsk, StockActivities
     from domain.cancellation import CancellationPlan, plan_cancellation
@@ -51,13 +51,9 @@ class OrderCancelling(OrderDesk):
             plan_cancellation(self.s)
 
     async def _cancel(self, command: CancelOrder) -> CancelOutcome:
-        ask = OpenCommandAsk(order_id=self.s.order.order_id, command_id=command.command_id)
-        opened = await self._database(RecordActivities.open_command, ask, "Who cancels?")
-        if not opened.allowed:
-            await self._refuse_signal(command, "cancel", DirectCommandRefused.code, "send it through the API")
-            raise DirectCommandRefused("commands that move money or goods must come through the API here")
+        actor = await self._recorded_sender(command, "cancel")
         try:
-            return await self._cancel_all(command, opened.actor)
+            return await self._cancel_all(command, actor)
         except OrderRuleError as refusal:
             await self._refuse_signal(command, "cancel", refusal.code, refusal.detail)
             raise

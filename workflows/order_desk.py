@@ -5,6 +5,7 @@ command's outcome.
 """
 
 import functools
+import hashlib
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -19,7 +20,7 @@ from workflows.order_base import OrderBase
 
 with workflow.unsafe.imports_passed_through():
     from activities.contract import CommandRef
-    from activities.records import RecordActivities, SettleAsk
+    from activities.records import COMMAND_ALTERED, DIRECT_COMMAND_REFUSED, OpenCommandAsk, RecordActivities, SettleAsk
     from domain.ids import derived_id
     from domain.money import format_minor
     from domain.order_state import Fulfillment, Tender
@@ -67,10 +68,12 @@ class NotYet(OrderRuleError):
     code = "not_yet"
 
 
-class DirectCommandRefused(OrderRuleError):
-    """Commands that move money or goods must come through the API here."""
+class SenderRefused(OrderRuleError):
+    """Who sent it may not, or the row of the command says something else. The code is the row's."""
 
-    code = "direct_command_refused"
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
 
 
 def takes_anything(handler: Callable[[D, RawValue], Awaitable[None]]) -> Callable[[D, RawValue], Awaitable[None]]:
@@ -132,15 +135,43 @@ class OrderDesk(OrderBase):
         except ApplicationError as refusal:
             await self._refuse_signal(command, kind, refusal.type or "refused", refusal.message)
 
+    async def _sender(self, command: C, kind: str, unnamed: Actor, *, moves: bool = True) -> Actor:
+        """Who sent it. Where commands must come through the API, the stored row tells; else the message."""
+        if self.s.sealed:
+            return await self._recorded_sender(command, kind, moves=moves)
+        return command.actor or unnamed
+
+    async def _recorded_sender(self, command: C, kind: str, *, moves: bool = True) -> Actor:
+        """The actor of record.
+
+        Raises:
+            SenderRefused: the command may not go on.
+        """
+        ask = OpenCommandAsk(
+            order_id=self.s.order.order_id,
+            command_id=command.command_id,
+            kind=kind,
+            payload_sha256=hashlib.sha256(command.model_dump_json().encode()).hexdigest(),
+            moves_money_or_goods=moves,
+        )
+        opened = await self._database(RecordActivities.open_command, ask, f"Who sent this {kind}?")
+        if opened.code is None:
+            return opened.actor
+        if opened.code == DIRECT_COMMAND_REFUSED:
+            await self._refuse_signal(command, kind, opened.code, opened.detail)
+        raise SenderRefused(opened.code, opened.detail)
+
     async def _refuse_signal(self, command: C, kind: str, code: str, detail: str) -> None:
         content = {"code": code, "detail": detail}
+        altered = code == COMMAND_ALTERED  # the outcome of the real command is not its business
+        text = command.model_dump_json()
         await self._settle_command(
-            command.command_id,
+            derived_id("cmd", self.s.order.order_id, kind, text) if altered else command.command_id,
             kind,
-            command.model_dump_json(),
+            text,
             "refused",
             json.dumps(content),
-            command.actor or OPERATOR,
+            OPERATOR if altered else command.actor or OPERATOR,
         )
 
     async def _settle_command(self, key: str, kind: str, payload: str, state: str, why: str, actor: Actor) -> None:
@@ -196,7 +227,7 @@ class OrderDesk(OrderBase):
         quantities = self.s.quantities
         if quantities.live or self.s.promised_until is None:
             return None
-        arrivals = [f.last_scan_at for f in self.s.fulfillments.values() if f.stage is Bucket.DELIVERED]
+        arrivals = [f.delivered_at for f in self.s.fulfillments.values() if f.stage is Bucket.DELIVERED]
         last = max((at for at in arrivals if at is not None), default=None)
         if last is None:
             self.s.promise_state = "withdrawn"

@@ -49,6 +49,7 @@ class OrderPaying(OrderShipping):
     async def _payment_event(self, command: PaymentEvent) -> PaymentEventOutcome:
         """A provider's own facts are hints: our call or its look-up decides. A new method is tried at once."""
         tender = self._tender(command.tender_id)
+        actor = await self._sender(command, "payment_event", OPERATOR)
         await workflow.wait_condition(lambda: not tender.in_call)
         self._check_payment(command)
         applied = command.fact == "method_updated"
@@ -72,7 +73,7 @@ class OrderPaying(OrderShipping):
             command.model_dump_json(),
             "applied",
             outcome.model_dump_json(),
-            command.actor or OPERATOR,
+            actor,
         )
         return outcome.model_copy(update={"order_version": self.s.version})
 
@@ -94,6 +95,7 @@ class OrderPaying(OrderShipping):
         await self._signalled(raw, RetryNow, "retry_now", lambda _: None, self._retry_now, RetryOutcome)
 
     async def _retry_now(self, command: RetryNow) -> RetryOutcome:
+        actor = await self._sender(command, "retry_now", OPERATOR, moves=False)
         self._retries += 1
         outcome = RetryOutcome(applied=True, order_version=self.s.version)
         await self._settle_command(
@@ -102,6 +104,6 @@ class OrderPaying(OrderShipping):
             command.model_dump_json(),
             "applied",
             outcome.model_dump_json(),
-            command.actor or OPERATOR,
+            actor,
         )
         return outcome.model_copy(update={"order_version": self.s.version})

@@ -15,7 +15,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.lifecycle import FulfillmentState, TrackingState, after_report
     from domain.order_state import Fulfillment
     from domain.orders import Actor, ActorKind, ReportKind
-    from domain.parcels import KNOWN_ALREADY, Scan, after_scan
+    from domain.parcels import KNOWN_ALREADY, Scan, after_scan, noted_scan
     from domain.quantities import Bucket
     from workflows.messages import CarrierEvent, NodeReport, ReportOutcome, ScanOutcome
 
@@ -52,9 +52,9 @@ class OrderShipping(OrderCancelling):
 
     async def _node_report(self, command: NodeReport) -> ReportOutcome:
         part = self._part(command.fulfillment_id)
+        actor = await self._sender(command, "node_report", Actor(kind=ActorKind.NODE, id=part.node_id))
         await workflow.wait_condition(lambda: not part.in_call)
         self._check_report(command)
-        actor = command.actor or Actor(kind=ActorKind.NODE, id=part.node_id)
         if _left_already(command.kind, part):
             return await self._known_already(command, part, actor)
         state, stage = after_report(command.kind, part.state, part.stage)
@@ -125,7 +125,8 @@ class OrderShipping(OrderCancelling):
             captures.append((tender, share.amount_minor))
         self.s.advance(part, FulfillmentState.SHIPPED, Bucket.SHIPPED, workflow.now())
         part.captures = tuple((t.tender_id, t.captures, amount) for t, amount in captures)
-        part.tracking, part.last_scan_at, part.value_minor = TrackingState.IN_TRANSIT, at, worth.total_minor
+        part.tracking, part.value_minor = TrackingState.IN_TRANSIT, worth.total_minor
+        part.seen = noted_scan(part.seen, TrackingState.IN_TRANSIT, at)
         part.captured = not captures
         ask = HandOverAsk(
             order_id=self.s.order.order_id,
@@ -176,22 +177,23 @@ class OrderShipping(OrderCancelling):
         part = self.s.by_shipment(command.shipment_id)
         if part is None:
             raise UnknownShipment(command.shipment_id)
-        actor = command.actor or Actor(kind=ActorKind.CARRIER, id="carrier")
+        actor = await self._sender(command, "carrier_event", Actor(kind=ActorKind.CARRIER, id="carrier"))
         await workflow.wait_condition(lambda: not part.in_call)
         scan = _read_scan(command, part)
-        part.scans = part.scans if scan.repeated else (*part.scans, command.event_id)
+        if part.tracking and not scan.repeated:  # what came before there was a label may be told again
+            part.scans = (*part.scans, command.event_id)
         handed_over = scan.implies_hand_over and part.stage is Bucket.PACKED
         if handed_over:
             await self._hand_over(part, command.occurred_at, actor, None, f"carrier_scan:{command.type}")
-            if part.tracking and part.tracking is not TrackingState.IN_TRANSIT:  # another scan was quicker meanwhile
-                scan = after_scan(command.type, part.tracking, part.last_scan_at, command.occurred_at)
+            if part.tracking:  # another scan may have been quicker meanwhile
+                scan = after_scan(command.type, command.occurred_at, part.tracking, part.seen)
         return await self._apply_scan(part, command, actor, scan, handed_over)
 
     async def _apply_scan(
         self, part: Fulfillment, command: CarrierEvent, actor: Actor, scan: Scan, handed_over: bool
     ) -> ScanOutcome:
         delivered = scan.state is TrackingState.DELIVERED and part.stage is Bucket.SHIPPED
-        part.tracking, part.last_scan_at = scan.state or part.tracking, scan.known_at or part.last_scan_at
+        part.tracking, part.seen = scan.state or part.tracking, scan.seen
         if delivered:
             self.s.advance(part, FulfillmentState.CLOSED, Bucket.DELIVERED, workflow.now())
         elif part.stage is Bucket.SHIPPED and not scan.repeated:
@@ -232,7 +234,7 @@ def _left_already(kind: ReportKind, part: Fulfillment) -> bool:
 
 def _read_scan(command: CarrierEvent, part: Fulfillment) -> Scan:
     if command.event_id in part.scans:
-        return Scan(state=None, why=KNOWN_ALREADY, repeated=True)
+        return Scan(state=None, seen=part.seen, why=KNOWN_ALREADY, repeated=True)
     if part.tracking is None:
-        return Scan(state=None, why="the parcel has no label yet")
-    return after_scan(command.type, part.tracking, part.last_scan_at, command.occurred_at)
+        return Scan(state=None, seen=part.seen, why="the parcel has no label yet")
+    return after_scan(command.type, command.occurred_at, part.tracking, part.seen)

@@ -4,7 +4,7 @@ The table is held against the worker's registry: an activity that nobody wrote c
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -25,6 +25,8 @@ from tests.support.stack import RunStack, Site
 from worker import make_activities
 
 AT_ONCE = 24
+TRIES = 3
+"""Another order's death can carry a worker past a point: then the cell gets another order."""
 START, WRITTEN, COMMITTED, END = Stage.BEFORE_EFFECT, Stage.AFTER_EFFECT, Stage.AFTER_COMMIT, Stage.BEFORE_REPORT
 OWN = (START, WRITTEN, END)  # one transaction: before it, inside it, after it
 CALL = (START, WRITTEN, COMMITTED, END)  # a provider's reply between claim and settlement
@@ -93,6 +95,7 @@ class Matrix:
     """All cells of one run."""
 
     cells: Mapping[Cell, Ended | BaseException]
+    travelled: Sequence[Journey]
     checked: Checked
 
 
@@ -106,18 +109,24 @@ async def matrix(breakable_stack: RunStack, tmp_path_factory: pytest.TempPathFac
     usual = await Shop(await site.connect(), engine, simulation).opens()
     hasty = await Shop(usual.client, engine, simulation).opens(reservation_limit_s=1, hold_through_payment_window=False)
     for shop in (usual, hasty):
-        await shop.stocks("LAMP", EAST=len(CELLS))
+        await shop.stocks("LAMP", EAST=len(CELLS) * TRIES)
     gate = asyncio.Semaphore(AT_ONCE)
+    travelled: list[Journey] = []
     with dying_worker(site, folder) as points:
 
         async def one(cell: Cell) -> Ended:
+            journey = POINTS[cell.name][1]
             async with gate:
-                journey = POINTS[cell.name][1]
-                return await _travel(hasty if journey.short_hold else usual, journey, cell, points)
+                for _ in range(TRIES):
+                    travelled.append(journey)
+                    ended = await _travel(hasty if journey.short_hold else usual, journey, cell, points)
+                    if ended.struck or ended != _as_wanted(journey, struck=False):
+                        break
+            return ended
 
         ends = await asyncio.gather(*(one(cell) for cell in CELLS), return_exceptions=True)
         checked = await run_checks(engine, lambda: provider_objects(simulation))
-    yield Matrix(dict(zip(CELLS, ends, strict=True)), checked)
+    yield Matrix(dict(zip(CELLS, ends, strict=True)), travelled, checked)
     simulation.close()
     await engine.dispose()
 
@@ -136,6 +145,10 @@ async def _travel(shop: Shop, journey: Journey, cell: Cell, points: Failpoints) 
     return Ended(points.struck(workflow_id), closed.status, effects, digest == closed.digest)
 
 
+def _as_wanted(journey: Journey, *, struck: bool) -> Ended:
+    return Ended(struck, journey.status, tuple(sorted(journey.effects)), same_digest=True)
+
+
 def test_every_activity_has_its_cells(site: Site) -> None:
     """A new activity without cells fails here."""
     engine = make_engine(site.settings().dsn, 1)
@@ -152,12 +165,12 @@ def test_an_order_survives_the_death_of_its_worker(matrix: Matrix, cell: Cell) -
     ended = matrix.cells[cell]
     if isinstance(ended, BaseException):
         raise ended
-    assert ended == Ended(True, journey.status, tuple(sorted(journey.effects)), True)
+    assert ended == _as_wanted(journey, struck=True)
 
 
 def test_every_law_holds_afterwards(matrix: Matrix) -> None:
     """Nothing is found but the money that was taken at the console, behind our back: each time, and by both laws."""
-    outside = sum(journey is REFUNDED for _, journey in (POINTS[cell.name] for cell in CELLS))
+    outside = sum(journey is REFUNDED for journey in matrix.travelled)
     found = {verdict.name: verdict.count for verdict in matrix.checked.verdicts if verdict.count}
     assert found == {"object_without_intent": outside, "tender_counters": outside}
-    assert (matrix.checked.orders, matrix.checked.open_orders) == (len(CELLS), 0)
+    assert (matrix.checked.orders, matrix.checked.open_orders) == (len(matrix.travelled), 0)

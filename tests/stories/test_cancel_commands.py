@@ -1,17 +1,12 @@
 """A cancellation as a command: once for ever, by update or by signal, and only from who may send it."""
 
 import asyncio
-import json
-from collections.abc import Awaitable, Callable
 
 import pytest
 from temporalio.client import WorkflowUpdateFailedError
 
-from activities.records import DirectCommands
 from domain.orders import CancelReason, ReportKind
-from tests.support.serving import serving
 from tests.support.shop import Order, Shop
-from tests.support.stack import Site
 from workflows.messages import CancelOrder, CancelOutcome
 
 GOODBYE = {"command_id": "signal-1", "reason": "duplicate"}
@@ -167,65 +162,3 @@ async def test_an_update_that_cannot_be_read_is_refused_and_leaves_nothing_behin
     assert await shop.commands(order) == []
     assert (await shop.sees_through(order)).status == "completed"
     await shop.agrees(order)
-
-
-@pytest.mark.parametrize("policy", ["refuse", "limited"])
-async def test_where_direct_commands_are_not_wanted_a_cancellation_must_come_through_the_api(
-    new_site: Callable[[], Awaitable[Site]], policy: DirectCommands
-) -> None:
-    """Refused with a code of its own and recorded as refused; a command that the API has stored is carried out."""
-    async with serving(await new_site(), direct_commands=policy) as make:
-        # given
-        shop = await make().opens()
-        order = await _placed_through_the_api(shop)
-        # when
-        refusal = await shop.try_cancel(order, "direct-1")
-        await shop.signal(order, "cancel", {"command_id": "direct-2", "reason": "fraud"})
-        by_signal = await shop.command(order, "direct-2")
-        await _stored(shop, order, "api-1")
-        outcome = await shop.cancel(order, "api-1")
-        # then
-        assert refusal.code == "direct_command_refused"
-        assert (await shop.command(order, "direct-1"))["state"] == "refused"
-        assert (by_signal["state"], by_signal["outcome"]["code"]) == ("refused", "direct_command_refused")
-        assert outcome.state == "confirmed"
-        assert (await shop.command(order, "api-1"))["actor"] == {"kind": "person", "id": "ada", "role": "service"}
-        await shop.agrees(order)
-
-
-async def test_where_direct_orders_are_not_wanted_an_order_must_come_through_the_api(
-    new_site: Callable[[], Awaitable[Site]],
-) -> None:
-    """It is rejected, nothing of it is stored, and a command that comes with it does not hold it up."""
-    async with serving(await new_site(), direct_commands="refuse") as make:
-        # given
-        shop = await make().opens()
-        await shop.stocks("LAMP", EAST=2)
-        # when
-        order = await shop.starts_with(shop.order(("LAMP", 2)), "retry_now", {"command_id": "retry-1"})
-        closed = await order.handle.result()
-        # then
-        assert closed.status == "rejected"
-        answer = json.loads((await order.handle.query("state"))["acceptance"])
-        assert (answer["kind"], answer["code"]) == ("rejected", "direct_order_refused")
-        assert await shop.sql("SELECT 1 FROM orders WHERE order_id = :o", o=order.id) == []
-        assert await shop.reserved("LAMP") == {"EAST": 0}
-
-
-async def _placed_through_the_api(shop: Shop) -> Order:
-    await shop.stocks("LAMP", EAST=2)
-    placed = shop.order(("LAMP", 2))
-    await shop.takes_in(placed, "WEB-1")
-    order = await shop.submit(placed)
-    await shop.released(order)
-    return order
-
-
-async def _stored(shop: Shop, order: Order, command_id: str) -> None:
-    """What the API writes before it sends a command."""
-    await shop.sql(
-        "INSERT INTO commands (order_id, command_id, kind, payload, payload_hash, actor, origin)"
-        ' VALUES (:o, :c, \'cancel\', \'{}\', \'\', \'{"kind": "person", "id": "ada", "role": "service"}\', \'api\')',
-        o=order.id,
-        c=command_id,
-    )

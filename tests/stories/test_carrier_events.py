@@ -131,7 +131,7 @@ async def test_a_delivery_exception_is_left_by_a_later_event_only(shop: Shop) ->
         "delivery_exception",
         "out_for_delivery",
     )
-    assert (from_before.applied, from_before.why) == (False, "older than what is known")
+    assert (from_before.applied, from_before.why) == (False, "parcel is already delivery_exception")
     await shop.delivers(order, part)
     await shop.agrees(order)
 
