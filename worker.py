@@ -1,9 +1,7 @@
 """Runs workflows and activities: the composition root of the worker."""
 
 import asyncio
-import logging
 import signal
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -31,12 +29,14 @@ from activities.payments import PaymentActivities
 from activities.records import DirectCommands, RecordActivities
 from activities.shipments import ShipmentActivities
 from activities.stock import StockActivities
+from domain.orders import PlaceOrder
 from providers.catalog import ProviderChoice, Providers, make_providers
 from providers.faults import SimulationFaults
-from settings import Settings
-from store.commands import DueCommand, due_commands, mark_delivered, settle_command
+from settings import Settings, configure_logging
+from store.commands import DueCommand, due_commands, mark_delivered
+from store.control import settle_after_end
 from store.engine import make_engine, transaction
-from store.intake import due_orders
+from store.intake import due_orders, forget_keys
 from store.vault import KeyRing
 from workflows.catalog import PASSTHROUGH, WORKFLOWS
 from workflows.client import connect
@@ -46,6 +46,9 @@ log = structlog.get_logger()
 
 SWEEP_BATCH = 200
 SWEEP_EVERY_S = 30
+SWEEP_CALL_LIMIT = timedelta(seconds=5)
+SWEEP_LIMIT_S = 45
+"""Below the time limit of the activity (60 s); what is left is due again half a minute after it was read."""
 EXIT_PAUSE_S = 0.3
 """SDK 1.35.0 aborts now and then when a process ends right after a worker's shutdown; this pause prevents it."""
 
@@ -76,6 +79,7 @@ def make_activities(
         payments.refund,
         shipments.release,
         shipments.report,
+        shipments.short,
         shipments.book,
         shipments.hand_over,
         shipments.scan,
@@ -111,7 +115,7 @@ def make_worker(
         max_concurrent_workflow_tasks=workflow_slots,
         max_concurrent_activities=activity_slots * 2,
         max_concurrent_local_activities=activity_slots,
-        workflow_task_poller_behavior=PollerBehaviorAutoscaling(minimum=1, maximum=20, initial=4),
+        workflow_task_poller_behavior=PollerBehaviorAutoscaling(minimum=5, maximum=20, initial=10),
         activity_task_poller_behavior=PollerBehaviorAutoscaling(minimum=1, maximum=20, initial=2),
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=5),
         graceful_shutdown_timeout=timedelta(seconds=grace_s),
@@ -147,7 +151,7 @@ async def run(settings: Settings, checkpoint: Checkpoint = no_checkpoint) -> Non
             providers,
             settings.vault_key_ring,
             settings.direct_commands.value,
-            make_sweep(engine, client),
+            make_sweep(engine, client, settings.idempotency_days),
             checkpoint,
         )
         worker = make_worker(
@@ -175,38 +179,53 @@ async def _poll_until_told(worker: Worker) -> None:
         log.info("worker.draining")
 
 
-def make_sweep(engine: AsyncEngine, client: Client) -> Sweep:
-    """What the schedule runs: start orders whose start was lost, send commands that nobody answered."""
+def make_sweep(engine: AsyncEngine, client: Client, idempotency_days: int) -> Sweep:
+    """What the schedule runs: start orders whose start was lost, send commands that nobody answered.
+
+    What does not succeed is due again in 30 seconds, so one failure keeps nobody else waiting. At the end
+    idempotency records beyond their time are forgotten, a bounded number each time.
+    """
 
     async def sweep() -> tuple[int, int]:
-        orders = await transaction(engine, lambda c: due_orders(c, SWEEP_BATCH))
+        until = time.monotonic() + SWEEP_LIMIT_S
         started = 0
-        for place in orders:
-            started += await start_unanswered(client, place, rpc_timeout=timedelta(seconds=5))
+        for place in await transaction(engine, lambda c: due_orders(c, SWEEP_BATCH)):
+            started += time.monotonic() < until and await _start_again(client, place)
         sent = 0
         for command in await transaction(engine, lambda c: due_commands(c, SWEEP_BATCH)):
-            sent += await _send_again(engine, client, command)
+            sent += time.monotonic() < until and await _send_again(engine, client, command)
+        await transaction(engine, lambda c: forget_keys(c, idempotency_days))
         return started, sent
 
     return sweep
 
 
+async def _start_again(client: Client, place: PlaceOrder) -> bool:
+    """Start an order that has no answer yet. False: it runs already, or cannot be started now."""
+    try:
+        return await start_unanswered(client, place, rpc_timeout=SWEEP_CALL_LIMIT)
+    except RPCError as error:
+        log.warning("sweep.order_not_started", order_id=place.order_id, code=error.status.name)
+        return False
+
+
 async def _send_again(engine: AsyncEngine, client: Client, command: DueCommand) -> bool:
     """Signal a stored command under its own id; the order answers it once, however often it comes."""
     handle = client.get_workflow_handle(order_workflow_id(command.order_id))
-    known = [(command.order_id, command.command_id)]
     try:
-        await handle.signal(command.kind, command.payload, rpc_timeout=timedelta(seconds=5))
-        await transaction(engine, lambda c: mark_delivered(c, known))
+        await handle.signal(command.kind, command.payload, rpc_timeout=SWEEP_CALL_LIMIT)
     except RPCError as error:
-        if error.status is RPCStatusCode.NOT_FOUND:
-            closed = {"code": "order_closed", "detail": "the order was over before the command reached it"}
-            await transaction(
-                engine, lambda c: settle_command(c, command.order_id, command.command_id, "refused", closed)
-            )
-            await transaction(engine, lambda c: mark_delivered(c, known))
-        log.warning("sweep.command_not_sent", order_id=command.order_id, command=command.kind, code=error.status.name)
+        nobody = error.status is RPCStatusCode.NOT_FOUND
+        over = nobody and await transaction(engine, lambda c: settle_after_end(c, command))
+        log.warning(
+            "sweep.command_not_sent",
+            order_id=command.order_id,
+            command=command.kind,
+            code=error.status.name,
+            order_over=over,
+        )
         return False
+    await transaction(engine, lambda c: mark_delivered(c, [(command.order_id, command.command_id)]))
     return True
 
 
@@ -221,23 +240,6 @@ async def ensure_sweep_schedule(client: Client) -> None:
         await client.create_schedule("accord-sweep", schedule)
     except ScheduleAlreadyRunningError:
         log.debug("sweep.scheduled")
-
-
-def configure_logging(log_format: str, level: str) -> None:
-    """Events with fields: pretty on a terminal, JSON elsewhere."""
-    pretty = log_format == "pretty" or (log_format == "auto" and sys.stderr.isatty())
-    renderer = structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer()
-    logging.basicConfig(level=level.upper(), format="%(message)s")
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", key="ts"),
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
 
 
 def main(settings: Settings) -> None:

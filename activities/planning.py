@@ -8,10 +8,19 @@ from typing import Any, NamedTuple
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.geography import Point, distance_mi
-from domain.ids import NodeId
+from domain.ids import NodeId, Sku
 from domain.orders import PlaceOrder, Split
 from domain.promise import CarrierCalendar, NodeCalendar, NoWorkingDay, Promise, PromiseAsk, latest, plan_promise
-from domain.sourcing import Demand, NodeOffer, SourcingAsk, SourcingPlan, SourcingRules, canonical, plan_sourcing
+from domain.sourcing import (
+    Demand,
+    NodeOffer,
+    SourcingAsk,
+    SourcingPlan,
+    SourcingRules,
+    canonical,
+    could_ship_with_lanes,
+    plan_sourcing,
+)
 from store import stock
 
 Rules = dict[str, tuple[str, dict[str, Any]]]
@@ -40,9 +49,16 @@ class NoPlan(NamedTuple):
 
 
 async def make_plan(
-    connection: AsyncConnection, order: PlaceOrder, wanted: tuple[tuple[int, int], ...], rules: Rules
+    connection: AsyncConnection,
+    order: PlaceOrder,
+    wanted: tuple[tuple[int, int], ...],
+    rules: Rules,
+    barred: tuple[tuple[str, str], ...] = (),
 ) -> Plan | NoPlan:
-    """Choose nodes for the wanted units (line number, units) and compute the promise."""
+    """Choose nodes for the wanted units (line number, units) and compute the promise.
+
+    `barred` names nodes that were short of a SKU on this order: node, SKU.
+    """
     skus = {line.line_no: line.sku for line in order.lines}
     network = await stock.load_network(connection, order.zone_id, order.service_level)
     atp = await stock.load_atp(connection, sorted(set(skus.values())))
@@ -52,18 +68,22 @@ async def make_plan(
         body = {**body, "max_splits": 0}
     ask = SourcingAsk(
         demand=tuple(Demand(line_no=n, sku=skus[n], quantity=q) for n, q in wanted),
-        nodes=tuple(_offer(row, atp.get(row["node_id"], {}), promises) for row in network),
+        nodes=tuple(_offer(row, atp.get(row["node_id"], {}), promises, barred) for row in network),
         rules=SourcingRules.model_validate({**body, "version": version}),
     )
     plan = plan_sourcing(ask)
     if plan.unfilled:
-        return _shortage(plan, len(wanted))
+        return _shortage(plan, ask)
     return _plan(plan, ask, promises, rules)
 
 
-def _shortage(plan: SourcingPlan, lines: int) -> NoPlan:
+def _shortage(plan: SourcingPlan, ask: SourcingAsk) -> NoPlan:
+    """What is missing: units, or only a way from the nodes that have them to the destination."""
     short = tuple((u.line_no, u.sku, u.requested, u.available) for u in plan.unfilled)
-    return NoPlan("out_of_stock", f"{len(short)} of {lines} lines cannot be held.", short)
+    count = f"{len(short)} of {len(ask.demand)} lines"
+    if could_ship_with_lanes(ask):
+        return NoPlan("promise_not_possible", f"{count} are in stock where nothing can be delivered from.", short)
+    return NoPlan("out_of_stock", f"{count} cannot be held.", short)
 
 
 def _plan(plan: SourcingPlan, ask: SourcingAsk, promises: dict[str, Promise], rules: Rules) -> Plan:
@@ -117,7 +137,9 @@ def _promises(network: list[dict[str, Any]], body: dict[str, Any]) -> dict[str, 
     return found
 
 
-def _offer(row: dict[str, Any], atp: dict[str, int], promises: dict[str, Promise]) -> NodeOffer:
+def _offer(
+    row: dict[str, Any], atp: dict[str, int], promises: dict[str, Promise], barred: tuple[tuple[str, str], ...]
+) -> NodeOffer:
     promise = promises.get(row["node_id"])
     here = Point(latitude=row["latitude"], longitude=row["longitude"])
     there = Point(latitude=row["zone_latitude"], longitude=row["zone_longitude"])
@@ -128,4 +150,5 @@ def _offer(row: dict[str, Any], atp: dict[str, int], promises: dict[str, Promise
         transit_days=row["transit_days"] if promise else None,
         arrival=promise.deliver_by if promise else None,
         frozen=row["frozen"],
+        barred=tuple(sorted(Sku(sku) for node, sku in barred if node == row["node_id"])),
     )

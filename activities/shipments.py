@@ -21,7 +21,8 @@ from activities.contract import (
     retry_me,
 )
 from domain.lifecycle import FulfillmentState, TrackingState, deadline_after
-from domain.orders import Actor, ActorKind, CarrierEventType, Frozen, ReportKind
+from domain.node_trouble import correction_for
+from domain.orders import Actor, ActorKind, CarrierEventType, Frozen, NodeTrouble, ReportKind
 from domain.quantities import Bucket
 from domain.shares import Components
 from providers.carriers import BookRequest, CarrierProvider, LabelOk, VoidLabelRequest
@@ -38,7 +39,7 @@ from providers.warehouses import (
 )
 from store import control, fulfillment, payments, stock
 from store.engine import transaction
-from store.lines import move_fulfillment
+from store.lines import move_fulfillment, move_lines
 from store.orders import OrderChange, change_order
 from store.vault import KeyRing, open_vault
 
@@ -92,6 +93,21 @@ class ReportAsk(Frozen):
     command: CommandRef
 
 
+class ShortAsk(Frozen):
+    """Units that a node does not ship (line number, units) go back to sourcing; with `whole` it ships none."""
+
+    order_id: str
+    fulfillment_id: str
+    units: tuple[tuple[int, int], ...]
+    whole: bool
+    kind: ReportKind
+    cause: NodeTrouble
+    state: FulfillmentState
+    stage: Bucket
+    actor: Actor
+    command: CommandRef
+
+
 class CapturePart(Frozen):
     """What a tender pays for a parcel."""
 
@@ -134,12 +150,13 @@ class ScanAsk(Frozen):
 
 
 class StopAsk(Frozen):
-    """Ask a node to stop."""
+    """Ask a node to stop: all of it, or the named units (line number, SKU, units)."""
 
     order_id: str
     fulfillment_id: str
     node_id: str
     command_id: str
+    lines: tuple[tuple[int, str, int], ...] = ()
 
 
 class StopReply(Frozen):
@@ -197,7 +214,7 @@ class ShipmentActivities:
                     order_id=ask.order_id,
                     fulfillment_id=ask.fulfillment_id,
                     node_id=ask.node_id,
-                    lines=tuple(ReleaseLine(line_no=n, sku=sku, quantity=q) for n, sku, q in ask.lines),
+                    lines=_lines_of(ask.lines),
                     ship_to=_ship_to(vault),
                 )
             )
@@ -337,6 +354,21 @@ class ShipmentActivities:
         self._checkpoint("shipments.report", Stage.BEFORE_REPORT)
         return Recorded(version=change.version, grant=own_grant())
 
+    @activity.defn(name="shipments.short")
+    async def short(self, ask: ShortAsk) -> Recorded:
+        """Free units that a node does not ship, correct its stock by the cause, and open them for sourcing."""
+        self._checkpoint("shipments.short", Stage.BEFORE_EFFECT)
+
+        async def work(change: OrderChange) -> None:
+            if await control.was_settled(change.connection, ask.order_id, ask.command.command_id):
+                return
+            await _short(change, ask)
+            self._checkpoint("shipments.short", Stage.AFTER_EFFECT)
+
+        _, change = await change_order(self._engine, ask.order_id, work)
+        self._checkpoint("shipments.short", Stage.BEFORE_REPORT)
+        return Recorded(version=change.version)
+
     @activity.defn(name="shipments.hand_over")
     async def hand_over(self, ask: HandOverAsk) -> Recorded:
         """Consume the stock, post the invoice, want the captures: what follows when a parcel leaves."""
@@ -378,7 +410,9 @@ class ShipmentActivities:
                 found = await self._warehouse.look_up_stop(key)
                 if isinstance(found, FoundStop):
                     return _stop_reply(found.outcome)
-            answer = await self._warehouse.stop(StopRequest(key=key, fulfillment_id=ask.fulfillment_id))
+            answer = await self._warehouse.stop(
+                StopRequest(key=key, fulfillment_id=ask.fulfillment_id, lines=_lines_of(ask.lines))
+            )
         except (NotSent, ProviderUnavailable) as error:
             raise retry_me(type(error).__name__, f"shipments.stop: {error}", error.retry_after_s) from error
         if isinstance(answer, Unknown):
@@ -436,6 +470,25 @@ async def _advance(change: OrderChange, fulfillment_id: str, state: FulfillmentS
     return row
 
 
+async def _short(change: OrderChange, ask: ShortAsk) -> None:
+    connection, step = change.connection, ask.command.command_id
+    row = await fulfillment.read(connection, ask.fulfillment_id)
+    at_node = [(line_no, row["node_id"], quantity) for line_no, quantity in ask.units]
+    freed = await stock.cut(connection, ask.order_id, ask.fulfillment_id, at_node, step)
+    correction = correction_for(ask.cause)
+    key = f"{ask.fulfillment_id}:{step}"
+    await stock.correct(connection, freed, correction, f"short_pick_{ask.cause}", key, ask.actor.id)
+    await move_lines(connection, ask.order_id, Bucket(row["stage"]), Bucket.OPEN, ask.units)
+    if not ask.whole:
+        await fulfillment.cut(connection, ask.fulfillment_id, ask.units)
+    deadline = deadline_after(ask.state, ask.stage, change.rules, change.now)
+    await fulfillment.advance(connection, ask.fulfillment_id, ask.state, ask.stage, change.now, deadline)
+    units = sum(quantity for _, quantity in ask.units)
+    kind = f"fulfillment.{ask.kind}"
+    change.say(kind, ask.actor, ask.cause, step, node=row["node_id"], units=units, why=ask.cause)
+    change.settle_command(ask.command.record(), ask.actor)
+
+
 async def _hand_over(change: OrderChange, ask: HandOverAsk) -> None:
     connection = change.connection
     await _advance(change, ask.fulfillment_id, FulfillmentState.SHIPPED, Bucket.SHIPPED)
@@ -490,6 +543,10 @@ async def _scan(change: OrderChange, ask: ScanAsk) -> None:
 
 def _say_declined(change: OrderChange, actor: Actor, node: str, fulfillment_id: str, command_id: str) -> None:
     change.say("cancellation.declined", actor, "too_late", command_id, node=node, fulfillment_id=fulfillment_id)
+
+
+def _lines_of(units: Sequence[tuple[int, str, int]]) -> tuple[ReleaseLine, ...]:
+    return tuple(ReleaseLine(line_no=n, sku=sku, quantity=q) for n, sku, q in units)
 
 
 def _stop_reply(answer: object) -> StopReply:

@@ -41,11 +41,13 @@ class ShortUnits(NamedTuple):
 
 
 class ReserveAsk(Frozen):
-    """Hold everything that is open. Generation 1 is the acceptance."""
+    """Hold everything that is open. Generation 1 is the acceptance; later ones say why they are needed."""
 
     order: PlaceOrder
     generation: int = 1
     open_units: tuple[tuple[int, int], ...] = ()  # later generations: line number, units
+    barred: tuple[tuple[str, str], ...] = ()  # nodes that were short of a SKU on this order: node, SKU
+    cause: str = "acceptance"
 
 
 class StockReserved(Frozen):
@@ -125,21 +127,39 @@ class Expired(Frozen):
     version: int
 
 
+class PartCut(Frozen):
+    """Units that leave a fulfillment order (line number, units); with `whole` it ends with them."""
+
+    fulfillment_id: str
+    units: tuple[tuple[int, int], ...]
+    whole: bool
+    state: FulfillmentState  # where the rest goes on
+
+
 class CancelAsk(Frozen):
-    """Cancel units: open and held ones of lines, and whole fulfillment orders that did not leave."""
+    """Cancel units: open ones, held ones, and units of fulfillment orders that did not leave.
+
+    `step` tells the parts of one command apart: what is free at once, and each node that agreed.
+    """
 
     order_id: str
     reason: CancelReason
     command_id: str
     actor: Actor = SYSTEM
     command: CommandRef | None = None  # set when this step ends the command
-    open_units: tuple[tuple[int, int], ...] = ()
-    held_units: tuple[tuple[int, int], ...] = ()
-    fulfillments: tuple[str, ...] = ()
+    step: str
+    open_units: tuple[tuple[int, int], ...] = ()  # line number, units
+    held_units: tuple[tuple[int, str, int], ...] = ()  # line number, node, units
+    cuts: tuple[PartCut, ...] = ()
     asked: tuple[str, ...] = ()  # fulfillment orders whose node is asked to stop
     no_longer_owed_minor: tuple[tuple[int, int], ...] = ()  # line number, amount cancelled so far
     promise_state: str | None = None  # once nothing is left to deliver: withdrawn, or kept or broken by what arrived
     untried_tenders: tuple[str, ...] = ()  # nothing is left to pay, so they will not be sent to their provider
+
+    @property
+    def key(self) -> str:
+        """The business key of this step."""
+        return f"{self.command_id}:{self.step}"
 
 
 class Cancelled(Frozen):
@@ -198,7 +218,7 @@ class StockActivities:
         if ask.generation > 1 and await stock.held_units(connection, order.order_id, ask.generation):
             return await self._recorded(connection, order, ask.generation)
         wanted = ask.open_units or tuple((line.line_no, line.quantity) for line in order.lines)
-        plan = await make_plan(connection, order, wanted, named)
+        plan = await make_plan(connection, order, wanted, named, ask.barred)
         if give_up and isinstance(plan, Plan):
             plan = NoPlan("out_of_stock", "other orders took the units while this one was planned", ())
         if isinstance(plan, Plan):
@@ -219,6 +239,7 @@ class StockActivities:
         )
         nodes = tuple(sorted({node for _, _, node, _ in plan.held}))
         count = sum(q for _, q in units)
+        promised = (plan.promised_by, plan.promised_until)
         if ask.generation == 1:
             await acceptance.record_promise(
                 change.connection,
@@ -235,13 +256,14 @@ class StockActivities:
         else:
             await stock.hold_until(change.connection, order_id, until)
             change.say("reservation.renewed", units=count, nodes=nodes)
+            promised = await _promise_again(change, ask.cause, plan)
         await finish(change)
         return StockReserved(
             placements=tuple(Placement(line_no, node, q) for line_no, _, node, q in plan.held),
             rules=rules,
             reserved_until=until,
-            promised_by=plan.promised_by,
-            promised_until=plan.promised_until,
+            promised_by=promised[0],
+            promised_until=promised[1],
             version=change.version,
             grant=own_grant(),
             sealed=not self._direct_orders,
@@ -315,14 +337,13 @@ class StockActivities:
         return result.model_copy(update={"version": change.version})
 
     async def _commit(self, change: OrderChange, ask: AllocateAsk) -> list[Allocation]:
-        held = await stock.held_units(change.connection, ask.order_id, ask.generation)
         parts = {
             node: Allocation(
                 derived_id("ful", ask.order_id, ask.generation, node),
                 derived_id("shp", ask.order_id, ask.generation, node),
                 node,
             )
-            for node in sorted({node for _, _, node, _ in held})
+            for node in await stock.nodes_holding(change.connection, ask.order_id)
         }
         committed = await stock.commit_held(
             change.connection, ask.order_id, {node: part.fulfillment_id for node, part in parts.items()}
@@ -357,7 +378,7 @@ class StockActivities:
         self._checkpoint("stock.expire", Stage.BEFORE_EFFECT)
 
         async def work(change: OrderChange) -> Expired:
-            freed = await stock.free_held(change.connection, ask.order_id, expired=True)
+            freed = await stock.expire_held(change.connection, ask.order_id)
             units = tuple((line_no, q) for line_no, _, _, q in freed)
             if units:
                 await move_lines(change.connection, ask.order_id, Bucket.RESERVED, Bucket.OPEN, units)
@@ -389,6 +410,26 @@ class StockActivities:
         return Cancelled(version=change.version)
 
 
+async def _promise_again(change: OrderChange, cause: str, plan: Plan) -> tuple[date, datetime]:
+    """The promise in force: a later date becomes a new one, told once; it never becomes earlier."""
+    before, until = await acceptance.current_promise(change.connection, change.order_id)
+    if plan.promised_until <= until:
+        return before, until
+    change.say("promise.changed", cause=cause, promised_by=before, to=plan.promised_by, why=cause)
+    await acceptance.re_promise(
+        change.connection,
+        change.order_id,
+        plan.promised_by,
+        plan.promised_until,
+        plan.zone_name,
+        cause,
+        change.events[-1]["event_id"],
+        plan.steps_json,
+        plan.promise_ruleset,
+    )
+    return plan.promised_by, plan.promised_until
+
+
 async def _nothing(change: OrderChange) -> None:
     """Only derive the header again."""
 
@@ -396,22 +437,18 @@ async def _nothing(change: OrderChange) -> None:
 async def _cancel(change: OrderChange, ask: CancelAsk) -> None:
     connection, order_id = change.connection, ask.order_id
     done = 0
-    lines_asked = bool(ask.held_units or ask.open_units)
-    if lines_asked and not await control.was_said(connection, order_id, "cancellation.confirmed", ask.command_id):
-        freed = await stock.free_held(connection, order_id, expired=False)
-        held = [(line_no, q) for line_no, _, _, q in freed]
-        await move_lines(connection, order_id, Bucket.RESERVED, Bucket.CANCELLED, held)
-        await move_lines(connection, order_id, Bucket.OPEN, Bucket.CANCELLED, ask.open_units)
-        done += sum(q for _, q in (*held, *ask.open_units))
-    for fulfillment_id in ask.fulfillments:
-        done += await _cancel_part(change, fulfillment_id)
+    if not await control.was_said(connection, order_id, "cancellation.confirmed", ask.command_id, ask.step):
+        done = await _free_lines(change, ask)
+        for cut in ask.cuts:
+            done += await _cancel_units(change, cut, ask.key)
     await fulfillment.ask_to_stop(connection, ask.asked, change.now, change.rules.node_stop_answer_s)
     await acceptance.owe_less(connection, order_id, ask.no_longer_owed_minor)
     await payments.drop_tenders(connection, ask.untried_tenders)
     if ask.promise_state:
         await control.set_promise_state(connection, order_id, ask.promise_state)
     if done:
-        change.say("cancellation.confirmed", ask.actor, ask.reason, ask.command_id, units=done, reason=ask.reason)
+        about: dict[str, object] = {"units": done, "reason": ask.reason, "step": ask.step}
+        change.say("cancellation.confirmed", ask.actor, ask.reason, ask.command_id, **about)
         if ask.promise_state in ("kept", "broken"):
             change.say(f"promise.{ask.promise_state}", promised_by=change.promised_by)
     if ask.asked and not await control.was_said(connection, order_id, "cancellation.requested", ask.command_id):
@@ -421,14 +458,28 @@ async def _cancel(change: OrderChange, ask: CancelAsk) -> None:
         change.settle_command(ask.command.record(), ask.actor)
 
 
-async def _cancel_part(change: OrderChange, fulfillment_id: str) -> int:
-    """Free one fulfillment order; nothing when it is cancelled already."""
-    row = await fulfillment.read(change.connection, fulfillment_id)
-    if row["stage"] in (Bucket.CANCELLED, Bucket.SHIPPED, Bucket.DELIVERED):
+async def _free_lines(change: OrderChange, ask: CancelAsk) -> int:
+    """Cancel open and held units of lines."""
+    held = [(line_no, quantity) for line_no, _, quantity in ask.held_units]
+    await stock.cut(change.connection, change.order_id, None, ask.held_units, ask.key)
+    await move_lines(change.connection, change.order_id, Bucket.RESERVED, Bucket.CANCELLED, held)
+    await move_lines(change.connection, change.order_id, Bucket.OPEN, Bucket.CANCELLED, ask.open_units)
+    return sum(quantity for _, quantity in (*held, *ask.open_units))
+
+
+async def _cancel_units(change: OrderChange, cut: PartCut, key: str) -> int:
+    """Free units of a fulfillment order; nothing when it has ended already."""
+    row = await fulfillment.read(change.connection, cut.fulfillment_id)
+    stage = Bucket(row["stage"])
+    if stage in (Bucket.CANCELLED, Bucket.SHIPPED, Bucket.DELIVERED, Bucket.OPEN):
         return 0
-    freed = await stock.free_committed(change.connection, fulfillment_id)
-    units = [(line_no, q) for line_no, _, _, q in freed]
-    await move_lines(change.connection, change.order_id, Bucket(row["stage"]), Bucket.CANCELLED, units)
-    state = FulfillmentState.CANCELLED
-    await fulfillment.advance(change.connection, fulfillment_id, state, Bucket.CANCELLED, change.now, change.now)
-    return sum(q for _, q in units)
+    at_node = [(line_no, row["node_id"], quantity) for line_no, quantity in cut.units]
+    await stock.cut(change.connection, change.order_id, cut.fulfillment_id, at_node, key)
+    await move_lines(change.connection, change.order_id, stage, Bucket.CANCELLED, cut.units)
+    if cut.whole:
+        state, stage, deadline = FulfillmentState.CANCELLED, Bucket.CANCELLED, change.now
+    else:
+        await fulfillment.cut(change.connection, cut.fulfillment_id, cut.units)
+        state, deadline = cut.state, deadline_after(cut.state, stage, change.rules, change.now)
+    await fulfillment.advance(change.connection, cut.fulfillment_id, state, stage, change.now, deadline)
+    return sum(quantity for _, quantity in cut.units)

@@ -3,11 +3,17 @@
 One pure plan serves the validator (refuse before anything is written), the preview and the execution.
 """
 
+from collections.abc import Iterable
+from typing import NamedTuple
+
 from domain.lifecycle import FulfillmentState
-from domain.order_state import OrderState
+from domain.order_state import Fulfillment, OrderState
 from domain.orders import Frozen
-from domain.quantities import AT_THE_NODE, Bucket
+from domain.quantities import AT_THE_NODE, BEFORE_HAND_OVER, Bucket
 from domain.refusals import OrderRuleError
+
+LineUnits = tuple[int, int]
+"""Line number, units."""
 
 
 class AlreadyHandedOver(OrderRuleError):
@@ -29,61 +35,136 @@ class CancellationInProgress(OrderRuleError):
     code = "cancellation_in_progress"
 
 
-class CancellationPlan(Frozen):
-    """Units that are free at once, fulfillment orders whose node must agree, and money before and after."""
+class QuantityExceedsOpen(OrderRuleError):
+    """More units of a line were asked for than can still be cancelled."""
 
-    open_units: tuple[tuple[int, int], ...]  # line number, units
-    held_units: tuple[tuple[int, int], ...]
-    at_once: tuple[str, ...]  # fulfillment orders that were not sent to their node
-    asked: tuple[str, ...]  # fulfillment orders whose node must agree
+    code = "quantity_exceeds_open"
+
+
+class UnknownLine(OrderRuleError):
+    """The order has no such line."""
+
+    code = "unknown_line"
+
+
+class PartUnits(NamedTuple):
+    """Units of one fulfillment order."""
+
+    fulfillment_id: str
+    units: tuple[LineUnits, ...]
+
+
+class CancellationPlan(Frozen):
+    """Units that are free at once, units whose node must agree, and money before and after."""
+
+    open_units: tuple[LineUnits, ...]
+    held_units: tuple[tuple[int, str, int], ...]  # line number, node, units
+    at_once: tuple[PartUnits, ...]  # not sent to their node yet
+    asked: tuple[PartUnits, ...]  # their node must agree
     handed_over_units: int
     value_at_once_minor: int
     value_asked_minor: int
 
+    @property
+    def units_at_once(self) -> tuple[LineUnits, ...]:
+        """What is free at once, wherever it is."""
+        held = tuple((line_no, quantity) for line_no, _, quantity in self.held_units)
+        return (*self.open_units, *held, *(u for part in self.at_once for u in part.units))
 
-def plan_cancellation(state: OrderState) -> CancellationPlan:
-    """Cancel everything that has not left.
+    @property
+    def units_asked(self) -> tuple[LineUnits, ...]:
+        """What the nodes must agree to."""
+        return tuple(u for part in self.asked for u in part.units)
+
+
+def plan_cancellation(state: OrderState, wanted: Iterable[LineUnits] = ()) -> CancellationPlan:
+    """Cancel the wanted units (line number, units), or everything that has not left when none are named.
+
+    What costs least is taken first: open units, held ones, those not sent to a node, then those at a node.
 
     Raises:
+        UnknownLine: the order has no such line.
+        QuantityExceedsOpen: fewer units of a line can still be cancelled.
         NothingToCancel: no unit is left to cancel.
         AlreadyHandedOver: all units left; a return is possible instead.
         CancellationInProgress: all that could be cancelled is waiting for a node's answer.
     """
-    quantities = state.quantities
-    parts = [f for f in state.fulfillments.values() if f.stage in (Bucket.ALLOCATED, *AT_THE_NODE)]
-    asked = [f for f in parts if f.stage in AT_THE_NODE or f.in_call]
-    free = [f for f in parts if f not in asked]
-    waiting = [f for f in asked if f.state is FulfillmentState.CANCELLATION_REQUESTED or f.cancelling]
-    asked = [f for f in asked if f not in waiting]
-    open_units = _units_in(state, Bucket.OPEN)
-    held_units = _units_in(state, Bucket.RESERVED)
-    if not (open_units or held_units or free or asked):
-        if waiting:
-            raise CancellationInProgress("the node was asked to stop already; its answer decides")
-        if quantities.of(Bucket.SHIPPED, Bucket.DELIVERED):
-            raise AlreadyHandedOver("the carrier has the goods; they can come back as a return")
-        raise NothingToCancel("nothing of this order is left to cancel")
-    at_once = _value(state, [*open_units, *held_units, *(u for f in free for u in f.lines)])
-    everything = _value(state, [*open_units, *held_units, *(u for f in (*free, *asked) for u in f.lines)])
-    return CancellationPlan(
+    named = _summed(wanted)
+    left = dict(named) or {n: line.buckets.of(*BEFORE_HAND_OVER) for n, line in state.lines.items()}
+    for line_no in left.keys() - state.lines.keys():
+        raise UnknownLine(f"the order has no line {line_no}")
+    free, asked, waiting = _by_answer(state)
+    open_units = _take(left, [(n, line.buckets.open) for n, line in state.lines.items()])
+    held = tuple((n, node, q) for n, node, units in state.placements for _, q in _take(left, [(n, units)]))
+    at_once = _take_parts(left, free)
+    to_ask = _take_parts(left, asked)
+    if not (open_units or held or at_once or to_ask):
+        raise _nothing_left(state, named, waiting)
+    if named and any(left.values()):
+        raise _too_many(named, left)
+    plan = CancellationPlan(
         open_units=open_units,
-        held_units=held_units,
-        at_once=tuple(f.fulfillment_id for f in free),
-        asked=tuple(f.fulfillment_id for f in asked),
-        handed_over_units=quantities.of(Bucket.SHIPPED, Bucket.DELIVERED),
-        value_at_once_minor=at_once,
-        value_asked_minor=everything - at_once,  # the units of one line differ by a penny: what goes first counts
+        held_units=held,
+        at_once=at_once,
+        asked=to_ask,
+        handed_over_units=state.quantities.of(Bucket.SHIPPED, Bucket.DELIVERED),
+        value_at_once_minor=0,
+        value_asked_minor=0,
     )
+    now = _value(state, plan.units_at_once)
+    both = _value(state, (*plan.units_at_once, *plan.units_asked))
+    # the units of one line differ by a penny: what goes first counts
+    return plan.model_copy(update={"value_at_once_minor": now, "value_asked_minor": both - now})
 
 
-def _units_in(state: OrderState, bucket: Bucket) -> tuple[tuple[int, int], ...]:
-    units = ((line.line_no, line.buckets.of(bucket)) for line in state.lines.values())
-    return tuple((line_no, quantity) for line_no, quantity in units if quantity)
+def _by_answer(state: OrderState) -> tuple[list[Fulfillment], list[Fulfillment], list[Fulfillment]]:
+    """Fulfillment orders that are ours alone, that need their node's answer, and that wait for one already."""
+    parts = [f for f in state.fulfillments.values() if f.stage in (Bucket.ALLOCATED, *AT_THE_NODE)]
+    waiting = [f for f in parts if f.state is FulfillmentState.CANCELLATION_REQUESTED or f.cancelling]
+    others = [f for f in parts if f not in waiting]
+    at_node = [f for f in others if f.stage in AT_THE_NODE or f.in_call]
+    return [f for f in others if f not in at_node], at_node, waiting
 
 
-def _value(state: OrderState, units: list[tuple[int, int]]) -> int:
-    """What would no longer be owed."""
-    per_line: dict[int, int] = {}
+def _summed(units: Iterable[LineUnits]) -> dict[int, int]:
+    total: dict[int, int] = {}
     for line_no, quantity in units:
-        per_line[line_no] = per_line.get(line_no, 0) + quantity
-    return sum(state.lines[n].shares.value_to_cancel(state.lines[n].buckets.cancelled, q) for n, q in per_line.items())
+        total[line_no] = total.get(line_no, 0) + quantity
+    return total
+
+
+def _take(left: dict[int, int], units: Iterable[LineUnits]) -> tuple[LineUnits, ...]:
+    """As many of these units as are still wanted."""
+    taken = []
+    for line_no, quantity in units:
+        take = min(quantity, left.get(line_no, 0))
+        if take:
+            left[line_no] -= take
+            taken.append((line_no, take))
+    return tuple(taken)
+
+
+def _take_parts(left: dict[int, int], parts: Iterable[Fulfillment]) -> tuple[PartUnits, ...]:
+    taken = ((part.fulfillment_id, _take(left, part.lines)) for part in parts)
+    return tuple(PartUnits(name, units) for name, units in taken if units)
+
+
+def _nothing_left(state: OrderState, named: dict[int, int], waiting: list[Fulfillment]) -> OrderRuleError:
+    lines = named or state.lines
+    if any(line_no in lines for part in waiting for line_no, _ in part.lines):
+        return CancellationInProgress("the node was asked to stop already; its answer decides")
+    if any(state.lines[n].buckets.of(Bucket.SHIPPED, Bucket.DELIVERED) for n in lines):
+        return AlreadyHandedOver("the carrier has the goods; they can come back as a return")
+    return NothingToCancel("nothing of this is left to cancel")
+
+
+def _too_many(named: dict[int, int], left: dict[int, int]) -> QuantityExceedsOpen:
+    line_no = next(n for n, units in left.items() if units)
+    possible = named[line_no] - left[line_no]
+    return QuantityExceedsOpen(f"line {line_no}: {named[line_no]} units asked, {possible} can be cancelled")
+
+
+def _value(state: OrderState, units: Iterable[LineUnits]) -> int:
+    """What would no longer be owed."""
+    lines = state.lines
+    return sum(lines[n].shares.value_to_cancel(lines[n].buckets.cancelled, q) for n, q in _summed(units).items())

@@ -49,6 +49,7 @@ class FulfillmentState(StrEnum):
     CANCELLATION_REQUESTED = "cancellation_requested"
     SHIPPED = "shipped"
     CLOSED = "closed"
+    REJECTED = "rejected"  # the node ships none of it; its units went back to sourcing
     CANCELLED = "cancelled"
 
 
@@ -337,6 +338,16 @@ _REPORTS: dict[ReportKind, tuple[tuple[FulfillmentState, ...], FulfillmentState,
         (FulfillmentState.IN_PROGRESS, FulfillmentState.CANCELLATION_REQUESTED),
         FulfillmentState.SHIPPED,
         Bucket.SHIPPED,
+    ),
+    ReportKind.REJECTED: (
+        (FulfillmentState.SUBMITTED, FulfillmentState.ACCEPTED),
+        FulfillmentState.REJECTED,
+        Bucket.OPEN,
+    ),
+    ReportKind.SHORT: (
+        (FulfillmentState.SUBMITTED, FulfillmentState.ACCEPTED, FulfillmentState.IN_PROGRESS),
+        FulfillmentState.IN_PROGRESS,
+        None,
     ),
     ReportKind.CANCEL_AGREED: (
         (FulfillmentState.CANCELLATION_REQUESTED,),

@@ -45,7 +45,10 @@ class LineState(BaseModel):
 
 
 class Fulfillment(BaseModel):
-    """One node's part of the order, and its parcel. All of its units are in one bucket: `stage`."""
+    """One node's part of the order, and its parcel. All units that it still has are in one bucket: `stage`.
+
+    Units that are cancelled or short leave `lines`. A part that ends as a whole keeps them, to tell what it was.
+    """
 
     fulfillment_id: str
     shipment_id: str
@@ -58,6 +61,8 @@ class Fulfillment(BaseModel):
     deadline: datetime
     in_call: bool = False  # a release or booking is under way
     cancelling: str | None = None  # the cancellation command that asked the node to stop
+    stopping: tuple[tuple[int, int], ...] = ()  # the units that it asked for: line number, units
+    before_stop: FulfillmentState = FulfillmentState.OPEN  # where it goes on if the node ships the rest, or all
     stop_answer: str | None = None
     tracking: TrackingState | None = None
     tracking_number: str | None = None
@@ -80,7 +85,7 @@ class Fulfillment(BaseModel):
     @property
     def open(self) -> bool:
         """Whether something is still to happen to it."""
-        if self.recorded is Bucket.CANCELLED:
+        if self.recorded in (Bucket.CANCELLED, Bucket.OPEN):  # open: the units went back to sourcing
             return False
         return not (self.recorded is Bucket.DELIVERED and self.captured)
 
@@ -122,6 +127,7 @@ class OrderState(BaseModel):
     tenders: list[Tender]
     fulfillments: dict[str, Fulfillment] = Field(default_factory=dict)
     placements: tuple[tuple[int, str, int], ...] = ()  # held units: line number, node, units
+    barred: tuple[tuple[str, str], ...] = ()  # nodes that were short: node, SKU
     generation: int = 1
     version: int = 0
     acceptance: str | None = None  # the answer of `accept`, as JSON
@@ -130,6 +136,8 @@ class OrderState(BaseModel):
     reserved_until: datetime | None = None
     promised_by: date | None = None
     promised_until: datetime | None = None
+    current_by: date | None = None  # the promise in force, where it differs from the original
+    current_until: datetime | None = None
     promise_state: str = "on_track"
     attention: dict[str, datetime] = Field(default_factory=dict)  # open cases: code, since when
     cases: list[str] = Field(default_factory=list)
@@ -191,12 +199,33 @@ class OrderState(BaseModel):
             line = self.lines[line_no]
             line.buckets = line.buckets.moved(source, target, quantity)
 
+    @property
+    def due_until(self) -> datetime | None:
+        """When the promise in force is over. Whether it was kept is judged by the original one."""
+        return self.current_until or self.promised_until
+
+    def release_held(self, units: tuple[tuple[int, str, int], ...], target: Bucket) -> None:
+        """Take held units (line number, node, units) out of the reservation, whose time limit ends with its last."""
+        self.move(tuple((line_no, quantity) for line_no, _, quantity in units), Bucket.RESERVED, target)
+        less = {(line_no, node): quantity for line_no, node, quantity in units}
+        rest = ((n, node, quantity - less.get((n, node), 0)) for n, node, quantity in self.placements)
+        self.placements = tuple(placement for placement in rest if placement[2])
+        if units and not self.placements:
+            self.reserved_until = None
+
     def advance(self, part: Fulfillment, state: FulfillmentState, stage: Bucket, now: datetime) -> None:
         """Give a fulfillment order its next state, and move its units along."""
         self.move(part.lines, part.stage, stage)
         part.state, part.stage = state, stage
         part.since, part.deadline = now, deadline_after(state, stage, self.rules, now)
         self.changed_at = now
+
+    def cut(self, part: Fulfillment, units: tuple[tuple[int, int], ...], target: Bucket) -> None:
+        """Take units (line number, units) out of a fulfillment order; the rest of it goes on."""
+        self.move(units, part.stage, target)
+        less = dict(units)
+        rest = ((line_no, quantity - less.get(line_no, 0)) for line_no, quantity in part.lines)
+        part.lines = tuple((line_no, quantity) for line_no, quantity in rest if quantity)
 
     def worth(self, part: Fulfillment) -> Components:
         """What the parcel of this fulfillment order is worth if it leaves next."""

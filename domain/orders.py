@@ -150,8 +150,20 @@ class ReportKind(StrEnum):
     PICKED = "picked"
     PACKED = "packed"
     HANDED_OVER = "handed_over"
+    REJECTED = "rejected"  # the node takes none of it
+    SHORT = "short"  # some units cannot be shipped
     CANCEL_AGREED = "cancel_agreed"
     CANCEL_DECLINED = "cancel_declined"
+
+
+class NodeTrouble(StrEnum):
+    """Why a node does not ship units."""
+
+    NOT_FOUND = "not_found"  # counted, but not on the shelf: on hand was wrong
+    DAMAGED = "damaged"  # on hand, but not sellable
+    NO_CAPACITY = "no_capacity"
+    CLOSED = "closed"
+    OTHER = "other"
 
 
 class CarrierEventType(StrEnum):

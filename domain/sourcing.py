@@ -49,6 +49,7 @@ class NodeOffer(_Value):
 
     `usable` is ATP per demanded SKU; a SKU that is not named is not there. `transit_days` None means that no
     carrier serves the lane. `arrival` is the promise calculation's answer. A lower `preference` is better.
+    `barred` names SKUs that the node was short of on this order already.
     """
 
     node_id: NodeId
@@ -58,6 +59,7 @@ class NodeOffer(_Value):
     arrival: date | None
     frozen: bool = False
     preference: int = 0
+    barred: tuple[Sku, ...] = ()
 
     @model_validator(mode="after")
     def _one_entry_per_sku(self) -> "NodeOffer":
@@ -149,7 +151,10 @@ def canonical(ask: SourcingAsk) -> SourcingAsk:
     wanted = {demand.sku for demand in ask.demand}
     nodes = (
         node.model_copy(
-            update={"usable": tuple(sorted(pair for pair in node.usable if pair[1] > 0 and pair[0] in wanted))}
+            update={
+                "usable": tuple(sorted(pair for pair in node.usable if pair[1] > 0 and pair[0] in wanted)),
+                "barred": tuple(sorted(sku for sku in node.barred if sku in wanted)),
+            }
         )
         for node in ask.nodes
     )
@@ -195,11 +200,20 @@ def plan_sourcing(ask: SourcingAsk) -> SourcingPlan:
     )
 
 
+def could_ship_with_lanes(ask: SourcingAsk) -> bool:
+    """Whether the same plan would leave nothing unfilled if every node had a lane and a working day.
+
+    Then the units are there and only the way to the customer is missing: no date can be promised.
+    """
+    nodes = tuple(node.model_copy(update={"transit_days": node.transit_days or 0}) for node in ask.nodes)
+    return not plan_sourcing(ask.model_copy(update={"nodes": nodes})).unfilled
+
+
 def _filter(ask: SourcingAsk, wanted: dict[Sku, int]) -> tuple[list[Site], list[ExcludedNode]]:
     sites: list[Site] = []
     excluded: list[ExcludedNode] = []
     for node in ask.nodes:
-        atp = dict(node.usable)
+        atp = {sku: units for sku, units in node.usable if sku not in node.barred}
         keeps = ask.rules.sourcing_minimum
         usable = tuple(max(0, min(quantity, atp.get(sku, 0) - keeps)) for sku, quantity in wanted.items())
         reason = _unfit(node, usable)
@@ -219,6 +233,8 @@ def _unfit(node: NodeOffer, usable: Sequence[int]) -> ExclusionReason | None:
         return ExclusionReason.NO_LANE
     if any(usable):
         return None
+    if node.barred:
+        return ExclusionReason.BARRED_AFTER_SHORT
     return ExclusionReason.BELOW_SOURCING_MINIMUM if node.usable else ExclusionReason.NO_STOCK
 
 

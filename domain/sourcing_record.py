@@ -25,6 +25,7 @@ class ExclusionReason(StrEnum):
     NO_LANE = "no_lane"  # no carrier from there to the destination
     NO_STOCK = "no_stock"  # nothing of what is wanted
     BELOW_SOURCING_MINIMUM = "below_sourcing_minimum"  # has some, but keeps it for itself
+    BARRED_AFTER_SHORT = "barred_after_short"  # was short of it on this order
     OUTRANKED = "outranked"  # could give something; others promised more
 
 

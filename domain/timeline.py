@@ -31,6 +31,8 @@ SENTENCES = {
     "fulfillment.accepted": "{node} accepted the work",
     "fulfillment.picked": "Picked at {node}",
     "fulfillment.packed": "Packed at {node}",
+    "fulfillment.short": "{node} cannot ship {units} units ({why}); they are sourced again",
+    "fulfillment.rejected": "{node} rejected {units} units ({why}); they are sourced again",
     "shipment.booked": "Parcel {shipment_id} booked with {carrier}, tracking {tracking_number}",
     "shipment.label_voided": "Label {tracking_number} taken back",
     "shipment.handed_over": "Parcel {shipment_id} handed over to the carrier",
@@ -38,6 +40,7 @@ SENTENCES = {
     "shipment.delivered": "Parcel {shipment_id} delivered",
     "promise.kept": "Delivered by the promised day {promised_by}",
     "promise.broken": "Delivered after the promised day {promised_by}",
+    "promise.changed": "Now promised by {to} (was {promised_by}): {why}",
     "promise.late": "The promised day {promised_by} has passed",
 }
 

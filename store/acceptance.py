@@ -46,6 +46,20 @@ _PROMISED = text("""
 UPDATE orders SET promised_by = :promised_by, reserved_until = :reserved_until WHERE order_id = :order_id
 """)
 
+_CURRENT_PROMISE = text("""
+SELECT promised_by, promised_until FROM promises WHERE order_id = :order_id
+ ORDER BY promise_no DESC, version DESC LIMIT 1
+""")
+_RE_PROMISE = text("""
+WITH before AS (
+  UPDATE promises SET live = false WHERE order_id = :order_id AND promise_no = 1 AND live RETURNING version)
+INSERT INTO promises (order_id, promise_no, version, promised_by, promised_until, zone_name, cause, notice_event, steps,
+                      ruleset)
+SELECT :order_id, 1, max(version) + 1, :promised_by, :promised_until, :zone_name, :cause, :notice_event,
+       CAST(:steps AS jsonb), :ruleset
+  FROM promises WHERE order_id = :order_id AND promise_no = 1
+""")
+
 _DECISION = text("""
 INSERT INTO decisions (decision_id, order_id, kind, ruleset, input_hash, output_hash, record)
 VALUES (:decision_id, :order_id, :kind, :ruleset, :input_hash, :output_hash, CAST(:record AS jsonb))
@@ -64,7 +78,8 @@ _INTAKE = text("UPDATE intake SET state = :state WHERE order_id = :order_id")
 
 _OUTCOME = text("""
 SELECT o.rejection, o.version, o.reserved_until, o.rules, p.promised_by, p.promised_until
-  FROM orders o LEFT JOIN promises p ON p.order_id = o.order_id AND p.promise_no = 1 AND p.version = 0
+  FROM orders o LEFT JOIN LATERAL (SELECT promised_by, promised_until FROM promises WHERE order_id = o.order_id
+    ORDER BY promise_no DESC, version DESC LIMIT 1) p ON true
  WHERE o.order_id = :order_id
 """)
 
@@ -162,6 +177,39 @@ async def record_promise(
         _PROMISED, {"order_id": order_id, "promised_by": promised_by, "reserved_until": reserved_until}
     )
     await connection.execute(_INTAKE, {"order_id": order_id, "state": "accepted"})
+
+
+async def current_promise(connection: AsyncConnection, order_id: str) -> tuple[date, datetime]:
+    """The day that is promised now, and the instant when it is over."""
+    row = (await connection.execute(_CURRENT_PROMISE, {"order_id": order_id})).one()
+    return row.promised_by, row.promised_until
+
+
+async def re_promise(
+    connection: AsyncConnection,
+    order_id: str,
+    promised_by: date,
+    promised_until: datetime,
+    zone_name: str,
+    cause: str,
+    notice_event: str,
+    steps_json: str,
+    ruleset: str,
+) -> None:
+    """Append the next version of the promise, with its cause and the event that tells of it."""
+    await connection.execute(
+        _RE_PROMISE,
+        {
+            "order_id": order_id,
+            "promised_by": promised_by,
+            "promised_until": promised_until,
+            "zone_name": zone_name,
+            "cause": cause,
+            "notice_event": notice_event,
+            "steps": steps_json,
+            "ruleset": ruleset,
+        },
+    )
 
 
 async def record_decision(

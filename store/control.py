@@ -1,6 +1,5 @@
 """Exception cases, and the rows that sweepers look for."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -65,13 +64,16 @@ async def find_command(connection: AsyncConnection, order_id: str, command_id: s
 
 
 _SAID = text("""
-SELECT 1 FROM order_events WHERE order_id = :order_id AND type = :type AND command_id = :command_id LIMIT 1
+SELECT 1 FROM order_events WHERE order_id = :order_id AND type = :type AND command_id = :command_id
+   AND (CAST(:step AS text) IS NULL OR data->>'step' = :step) LIMIT 1
 """)
 
 
-async def was_said(connection: AsyncConnection, order_id: str, event_type: str, command_id: str) -> bool:
-    """Whether a command already left this event: an earlier attempt of its change has committed."""
-    values = {"order_id": order_id, "type": event_type, "command_id": command_id}
+async def was_said(
+    connection: AsyncConnection, order_id: str, event_type: str, command_id: str, step: str | None = None
+) -> bool:
+    """Whether a command (or one step of it) already left this event: an earlier attempt has committed."""
+    values = {"order_id": order_id, "type": event_type, "command_id": command_id, "step": step}
     return (await connection.execute(_SAID, values)).first() is not None
 
 
@@ -97,11 +99,12 @@ async def settle_after_end(connection: AsyncConnection, command: DueCommand) -> 
     An outcome that was stored before stands. False, and nothing is written, while the order is not over: an
     order without a running workflow may just not have been started yet.
     """
-    row = (await connection.execute(_ENDED, {"order_id": command.order_id})).mappings().one_or_none()
+    row = (await connection.execute(_ENDED, {"order_id": command.order_id})).one_or_none()
     if row is None:
         return False
     fact = command.kind == "carrier_event"
-    state, outcome = ("applied", _kept(command, row)) if fact else ("refused", _refused(command, row))
+    outcome = _kept(command, row.status, row.version) if fact else _refused(command, row.status)
+    state = "applied" if fact else "refused"
     if await settle_command(connection, command.order_id, command.command_id, state, outcome) and fact:
         event = {**command.payload, "occurred_at": datetime.fromisoformat(command.payload["occurred_at"])}
         await record_late_scan(connection, command.order_id, event, _TOO_LATE)
@@ -109,23 +112,23 @@ async def settle_after_end(connection: AsyncConnection, command: DueCommand) -> 
     return True
 
 
-def _kept(command: DueCommand, order: Mapping[str, Any]) -> dict[str, Any]:
+def _kept(command: DueCommand, status: str, version: int) -> dict[str, Any]:
     """What the order would have answered to a carrier's event that changes nothing any more."""
     return {
         "applied": False,
         "duplicate": False,
         "shipment_id": command.payload["shipment_id"],
-        "state": "delivered" if order["status"] == "completed" else "voided",
-        "order_version": order["version"],
+        "state": "delivered" if status == "completed" else "voided",
+        "order_version": version,
         "why": _TOO_LATE,
     }
 
 
-def _refused(command: DueCommand, order: Mapping[str, Any]) -> dict[str, Any]:
+def _refused(command: DueCommand, status: str) -> dict[str, Any]:
     return {
         "code": ORDER_CLOSED,
-        "detail": f"The order is {order['status']}.",
-        "alternative": "return" if order["status"] == "completed" and command.kind == "cancel" else None,
-        "state": order["status"],
+        "detail": f"The order is {status}.",
+        "alternative": "return" if status == "completed" and command.kind == "cancel" else None,
+        "state": status,
         "lines": [],
     }

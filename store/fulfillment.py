@@ -29,6 +29,15 @@ _ADVANCE = text("""
 UPDATE fulfillment_orders SET state = :state, stage = :stage, wait_since = :now, wait_deadline = :deadline,
   updated_at = now() WHERE fulfillment_id = :fulfillment_id
 """)
+_CUT_LINES = text("""
+WITH w AS (SELECT * FROM unnest(CAST(:lines AS int[]), CAST(:quantities AS int[])) AS w(line_no, quantity)),
+gone AS (
+  DELETE FROM fulfillment_lines l USING w
+   WHERE l.fulfillment_id = :fulfillment_id AND l.line_no = w.line_no AND l.quantity = w.quantity)
+UPDATE fulfillment_lines l SET quantity = l.quantity - w.quantity FROM w
+ WHERE l.fulfillment_id = :fulfillment_id AND l.line_no = w.line_no AND l.quantity > w.quantity
+""")
+_FEWER = text("UPDATE fulfillment_orders SET units = units - :fewer WHERE fulfillment_id = :fulfillment_id")
 _CAPTURED = text("UPDATE fulfillment_orders SET captured = true WHERE fulfillment_id = :fulfillment_id")
 _HANDED_OVER = text("""
 UPDATE fulfillment_orders SET value_minor = :value_minor, captured = :captured WHERE fulfillment_id = :fulfillment_id
@@ -180,6 +189,18 @@ async def advance(
             "deadline": deadline,
         },
     )
+
+
+async def cut(connection: AsyncConnection, fulfillment_id: str, units: Sequence[tuple[int, int]]) -> None:
+    """Take units (line number, units) out of a fulfillment order that keeps others."""
+    values = {
+        "fulfillment_id": fulfillment_id,
+        "lines": [line_no for line_no, _ in units],
+        "quantities": [quantity for _, quantity in units],
+    }
+    await connection.execute(_CUT_LINES, values)
+    fewer = sum(quantity for _, quantity in units)
+    await connection.execute(_FEWER, {"fulfillment_id": fulfillment_id, "fewer": fewer})
 
 
 async def mark_handed_over(

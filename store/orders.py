@@ -89,7 +89,7 @@ class OrderChange:
 _LOCK = text("""
 SELECT o.order_id, o.channel, o.currency, o.rules, o.version, o.status, o.promised_by,
        clock_timestamp() AS now,
-       EXISTS (SELECT 1 FROM exceptions e WHERE e.order_id = o.order_id AND e.state = 'open') AS has_case
+       EXISTS (SELECT 1 FROM exceptions e WHERE e.order_id = o.order_id AND e.open) AS has_case
   FROM orders o WHERE order_id = :order_id FOR UPDATE
 """)
 
@@ -148,10 +148,10 @@ ON CONFLICT (order_id, command_id) DO UPDATE
 """)
 
 _CLOSE_CASES = text("""
-UPDATE exceptions SET state = 'auto_closed', closed_at = now() WHERE exception_id = ANY(:ids) AND state = 'open'
+UPDATE exceptions SET state = 'auto_closed', closed_at = now() WHERE exception_id = ANY(:ids) AND open
 """)
 _OPEN_CASES = text("""
-SELECT exception_id, code, created_at FROM exceptions WHERE order_id = :order_id AND state = 'open'
+SELECT exception_id, code, created_at FROM exceptions WHERE order_id = :order_id AND open
 """)
 
 

@@ -12,6 +12,8 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from domain.node_trouble import StockCorrection
+
 
 class StockRaced(Exception):
     """Somebody else took units between the plan and the reservation."""
@@ -67,6 +69,10 @@ SELECT line_no, sku, node_id, qty FROM reservations
  WHERE order_id = :order_id AND generation = :generation ORDER BY line_no, node_id
 """)
 
+_NODES_HOLDING = text("""
+SELECT DISTINCT node_id FROM reservations WHERE order_id = :order_id AND state = 'held' ORDER BY node_id
+""")
+
 _EXPIRED = text("""
 SELECT line_no, sku, node_id, qty FROM reservations
  WHERE order_id = :order_id AND generation = :generation AND state = 'expired' ORDER BY line_no, node_id
@@ -79,15 +85,47 @@ UPDATE reservations r SET state = 'committed', fulfillment_id = w.fulfillment_id
  RETURNING r.line_no, r.sku, r.node_id, r.qty
 """)
 
-_FREE_HELD = text("""
-UPDATE reservations SET state = :state WHERE order_id = :order_id AND state = 'held'
-   AND (NOT :due_only OR expires_at <= clock_timestamp())
+_EXPIRE_HELD = text("""
+UPDATE reservations SET state = 'expired'
+ WHERE order_id = :order_id AND state = 'held' AND expires_at <= clock_timestamp()
  RETURNING line_no, sku, node_id, qty
 """)
 
-_FREE_COMMITTED = text("""
-UPDATE reservations SET state = :state WHERE fulfillment_id = :fulfillment_id AND state = 'committed'
+_CONSUME = text("""
+UPDATE reservations SET state = 'consumed' WHERE fulfillment_id = :fulfillment_id AND state = 'committed'
  RETURNING line_no, sku, node_id, qty
+""")
+
+_CUT = text("""
+WITH wanted AS (
+  SELECT r.reservation_key, r.qty, w.quantity
+    FROM unnest(CAST(:lines AS int[]), CAST(:nodes AS text[]), CAST(:quantities AS int[]))
+         AS w(line_no, node_id, quantity)
+    JOIN reservations r ON r.order_id = :order_id AND r.line_no = w.line_no AND r.node_id = w.node_id
+     AND r.state IN ('held','committed') AND r.fulfillment_id IS NOT DISTINCT FROM CAST(:fulfillment_id AS text)
+), whole AS (
+  UPDATE reservations r SET state = 'released' FROM wanted w
+   WHERE r.reservation_key = w.reservation_key AND w.qty = w.quantity
+  RETURNING r.line_no, r.sku, r.node_id, r.qty
+), less AS (
+  UPDATE reservations r SET qty = r.qty - w.quantity FROM wanted w
+   WHERE r.reservation_key = w.reservation_key AND w.qty > w.quantity
+  RETURNING r.*, w.quantity AS taken
+), parts AS (
+  INSERT INTO reservations (reservation_key, order_id, line_no, sku, node_id, qty, generation, fulfillment_id, state,
+                            expires_at)
+  SELECT concat_ws(':', reservation_key, CAST(:cause AS text)), order_id, line_no, sku, node_id, taken, generation,
+         fulfillment_id, 'released', expires_at FROM less
+  RETURNING line_no, sku, node_id, qty
+)
+SELECT line_no, sku, node_id, qty FROM whole UNION ALL SELECT line_no, sku, node_id, qty FROM parts
+""")
+
+_CORRECT = text("""
+UPDATE stock_levels s SET on_hand = s.on_hand + w.on_hand, unavailable = s.unavailable + w.unavailable
+  FROM unnest(CAST(:skus AS text[]), CAST(:nodes AS text[]), CAST(:on_hand AS int[]), CAST(:unavailable AS int[]))
+       AS w(sku, node_id, on_hand, unavailable)
+ WHERE s.sku = w.sku AND s.node_id = w.node_id
 """)
 
 _EXTEND = text("""
@@ -160,6 +198,12 @@ async def hold(
     )
 
 
+async def nodes_holding(connection: AsyncConnection, order_id: str) -> list[str]:
+    """The nodes that hold units for an order now."""
+    rows = await connection.execute(_NODES_HOLDING, {"order_id": order_id})
+    return [row.node_id for row in rows]
+
+
 async def held_units(connection: AsyncConnection, order_id: str, generation: int) -> list[Held]:
     """What this generation of reservations held, whatever became of it."""
     rows = await connection.execute(_HELD, {"order_id": order_id, "generation": generation})
@@ -181,26 +225,80 @@ async def commit_held(connection: AsyncConnection, order_id: str, fulfillments: 
     return [(row.line_no, row.sku, row.node_id, row.qty) for row in rows]
 
 
-async def free_held(connection: AsyncConnection, order_id: str, *, expired: bool) -> list[Held]:
-    """Give held units back; with `expired` only those whose time is over by the database's clock."""
-    state = "expired" if expired else "released"
-    rows = await connection.execute(_FREE_HELD, {"order_id": order_id, "state": state, "due_only": expired})
+async def expire_held(connection: AsyncConnection, order_id: str) -> list[Held]:
+    """Give back held units whose time is over by the database's clock."""
+    rows = await connection.execute(_EXPIRE_HELD, {"order_id": order_id})
     freed = [(row.line_no, row.sku, row.node_id, row.qty) for row in rows]
     await _lock_and_shift(connection, freed, reserved=-1, on_hand=0)
     return freed
 
 
-async def free_committed(connection: AsyncConnection, fulfillment_id: str) -> list[Held]:
-    """Give the committed units of a fulfillment order back to their node."""
-    rows = await connection.execute(_FREE_COMMITTED, {"fulfillment_id": fulfillment_id, "state": "released"})
+async def cut(
+    connection: AsyncConnection,
+    order_id: str,
+    fulfillment_id: str | None,
+    units: Sequence[tuple[int, str, int]],
+    cause: str,
+) -> list[Held]:
+    """Give some units (line number, node, units) of a reservation back; `cause` names the piece that is cut off.
+
+    Without a fulfillment order they are held ones, with one its committed ones.
+
+    Raises:
+        StockRaced: the reservation does not have them.
+    """
+    if not units:
+        return []
+    rows = await connection.execute(
+        _CUT,
+        {
+            "order_id": order_id,
+            "fulfillment_id": fulfillment_id,
+            "cause": cause,
+            "lines": [line_no for line_no, _, _ in units],
+            "nodes": [node for _, node, _ in units],
+            "quantities": [quantity for _, _, quantity in units],
+        },
+    )
     freed = [(row.line_no, row.sku, row.node_id, row.qty) for row in rows]
+    if sum(q for _, _, _, q in freed) != sum(q for _, _, q in units):
+        raise StockRaced(order_id)
     await _lock_and_shift(connection, freed, reserved=-1, on_hand=0)
     return freed
+
+
+async def correct(
+    connection: AsyncConnection, units: Sequence[Held], correction: StockCorrection, reason: str, key: str, actor: str
+) -> None:
+    """What a node's trouble says about its stock: lower on hand by a movement, or set units aside as unsellable."""
+    levels = _per_level(units)
+    await connection.execute(
+        _CORRECT,
+        {
+            "skus": [sku for sku, _ in levels],
+            "nodes": [node for _, node in levels],
+            "on_hand": [correction.on_hand * q for q in levels.values()],
+            "unavailable": [correction.unavailable * q for q in levels.values()],
+        },
+    )
+    if correction.on_hand:
+        await connection.execute(
+            _MOVEMENTS,
+            {
+                "key": key,
+                "reason": reason,
+                "order_id": None,
+                "actor": actor,
+                "skus": [sku for sku, _ in levels],
+                "nodes": [node for _, node in levels],
+                "deltas": [correction.on_hand * q for q in levels.values()],
+            },
+        )
 
 
 async def consume(connection: AsyncConnection, order_id: str, fulfillment_id: str, actor: str) -> list[Held]:
     """The units of a fulfillment order have left: lower on hand and reserved, and write the movements."""
-    rows = await connection.execute(_FREE_COMMITTED, {"fulfillment_id": fulfillment_id, "state": "consumed"})
+    rows = await connection.execute(_CONSUME, {"fulfillment_id": fulfillment_id})
     gone = [(row.line_no, row.sku, row.node_id, row.qty) for row in rows]
     await _lock_and_shift(connection, gone, reserved=-1, on_hand=-1)
     levels = _per_level(gone)

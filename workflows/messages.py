@@ -10,11 +10,14 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field, StringConstraints
 
 from domain.orders import (
+    MAX_LINES,
     Actor,
     CancelReason,
     CarrierEventType,
     Frozen,
+    NodeTrouble,
     PaymentFact,
+    Quantity,
     ReportKind,
 )
 
@@ -59,11 +62,19 @@ class Rejected(Frozen):
 AcceptOutcome = Annotated[Accepted | Rejected, Field(discriminator="kind")]
 
 
+class LineUnits(NamedTuple):
+    """Units of one line."""
+
+    line_no: Annotated[int, Field(ge=1, strict=True)]
+    quantity: Quantity
+
+
 class CancelOrder(Frozen):
-    """Cancel everything that has not left yet."""
+    """Cancel units of lines; with no lines named, everything that has not left yet."""
 
     command_id: CommandKey
     reason: CancelReason = CancelReason.OTHER
+    lines: tuple[LineUnits, ...] = Field(default=(), max_length=MAX_LINES)
     actor: Actor | None = None
 
 
@@ -85,11 +96,14 @@ class FreedStock(NamedTuple):
     quantity: int
 
 
+CancellationState = Literal["requested", "confirmed", "partially_confirmed", "declined"]
+
+
 class CancelOutcome(Frozen):
     """What became of a cancellation. Amounts in minor units."""
 
     cancellation_id: str
-    state: Literal["requested", "confirmed", "partially_confirmed", "declined"]
+    state: CancellationState
     reason: CancelReason
     lines: tuple[CancelledLine, ...]
     stock: tuple[FreedStock, ...] = ()
@@ -103,13 +117,18 @@ class CancelOutcome(Frozen):
 
 
 class NodeReport(Frozen):
-    """A node tells what happened to a fulfillment order. `report_id` is the node's own id."""
+    """A node tells what happened to a fulfillment order. `report_id` is the node's own id.
+
+    `short` names the units that it cannot ship; `short` and `rejected` may say why.
+    """
 
     command_id: CommandKey
     fulfillment_id: str
     kind: ReportKind
     report_id: CommandKey
     occurred_at: datetime
+    lines: tuple[LineUnits, ...] = Field(default=(), max_length=MAX_LINES)
+    cause: NodeTrouble = NodeTrouble.OTHER
     actor: Actor | None = None
 
 

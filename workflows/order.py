@@ -10,10 +10,10 @@ from workflows.order_paying import OrderPaying
 with workflow.unsafe.imports_passed_through():
     from activities.payments import ALREADY_CAPTURED, MoneyAsk, MoneyMoved, PaymentActivities
     from activities.shipments import ShipmentActivities, VoidLabelAsk, WorkAsk, WorkDone
-    from activities.stock import AllocateAsk, Allocated, ReserveAsk, StockActivities, StockReserved
+    from activities.stock import AllocateAsk, Allocated, ReserveAsk, StockActivities, StockReserved, StockShort
     from domain.lifecycle import FulfillmentState, PaymentState, TrackingState, deadline_after
     from domain.order_state import Fulfillment, Tender
-    from domain.orders import CancelReason, PlaceOrder
+    from domain.orders import CancelReason, PlaceOrder, Split
     from domain.quantities import Bucket
     from workflows.messages import Accepted, OrderClosed, Rejected, ShortLine
 
@@ -136,34 +136,57 @@ class Order(OrderPaying):
     # --- fulfillment ----------------------------------------------------------------------------------
 
     async def _fulfill(self) -> None:
-        """Allocate, then one track per fulfillment order, until no unit is under way."""
-        while self.s.quantities.of(Bucket.OPEN, Bucket.RESERVED):
-            await workflow.wait_condition(lambda: not self._deciding)
+        """Allocate, then one track per fulfillment order, until no unit is under way. Nodes may give units back."""
+        while True:
+            await workflow.wait_condition(
+                lambda: not self._deciding and (self._unplaced() > 0 or self._nothing_under_way())
+            )
             if self.s.quantities.open:
                 await self._reserve_again()
             elif self.s.quantities.reserved:
                 self._tracks += [asyncio.create_task(self._track(part)) for part in await self._allocate()]
-        await workflow.wait_condition(self._nothing_under_way)
+            else:
+                return
+
+    def _unplaced(self) -> int:
+        """Units that are not committed to a node."""
+        return self.s.quantities.of(Bucket.OPEN, Bucket.RESERVED)
 
     def _nothing_under_way(self) -> bool:
-        """Whether every part is cancelled, or delivered and paid. A broken track is raised, not awaited."""
+        """Whether every part is over, or delivered and paid. A broken track is raised, not awaited."""
         for track in self._tracks:
             if track.done():
                 track.result()
         return not any(part.open for part in self.s.fulfillments.values())
 
     async def _reserve_again(self) -> None:
-        """The reservation lapsed before the payment came: hold the units again, or give up."""
+        """Units lost their place, because the payment came late or a node is short: hold them again, or give up."""
         self.s.generation += 1
         units = tuple((n, line.buckets.open) for n, line in self.s.lines.items() if line.buckets.open)
         self._deciding = True
-        ask = ReserveAsk(order=self.s.order, generation=self.s.generation, open_units=units)
+        ask = ReserveAsk(
+            order=self.s.order,
+            generation=self.s.generation,
+            open_units=units,
+            barred=self.s.barred,
+            cause="short_pick" if self.s.barred else "reservation_expired",
+        )
         outcome = await self._database(StockActivities.reserve, ask, "Hold the units again")
         if isinstance(outcome, StockReserved):
             self._apply_reservation(outcome)
+            self.s.current_by, self.s.current_until = outcome.promised_by, outcome.promised_until
         self._deciding = False
         if not isinstance(outcome, StockReserved):
+            await self._do_without(outcome)
+
+    async def _do_without(self, short: StockShort) -> None:
+        """No node has these units. Who wants all of it together gets none; else what there is ships."""
+        if self.s.order.split is Split.TOGETHER:
             await self._give_up(CancelReason.OUT_OF_STOCK)
+            return
+        missing = tuple((line.line_no, line.requested - line.available) for line in short.lines)
+        unplaced = tuple((n, line.buckets.open) for n, line in self.s.lines.items() if line.buckets.open)
+        await self._give_up(CancelReason.OUT_OF_STOCK, missing or unplaced)
 
     async def _allocate(self) -> list[Fulfillment]:
         """Commit the held units: one fulfillment order per node."""
@@ -207,43 +230,42 @@ class Order(OrderPaying):
             lambda: part.recorded is not Bucket.RELEASED and part.recorded is not Bucket.PICKED
         )
         await self._book(part)
-        left = (Bucket.SHIPPED, Bucket.DELIVERED, Bucket.CANCELLED)
-        await workflow.wait_condition(lambda: part.recorded in left)
-        if part.recorded is Bucket.CANCELLED:
+        over = (Bucket.CANCELLED, Bucket.OPEN)
+        await workflow.wait_condition(lambda: part.recorded in (Bucket.SHIPPED, Bucket.DELIVERED, *over))
+        if part.recorded in over:
             await self._take_label_back(part)
             return
         await self._capture(part)
         await workflow.wait_condition(lambda: part.recorded is Bucket.DELIVERED)
 
     async def _release(self, part: Fulfillment) -> None:
-        ask = self._work(part).model_copy(
-            update={
-                "lines": tuple((n, self.s.lines[n].sku, q) for n, q in part.lines),
-                "grant": self._grants.pop(f"release:{part.fulfillment_id}", None),
-            }
-        )
+        number, grant = 1, self._grants.pop(f"release:{part.fulfillment_id}", None)
         while part.stage is Bucket.ALLOCATED:
             seen, part.in_call = self._retries, True
+            lines = tuple((n, self.s.lines[n].sku, q) for n, q in part.lines)
+            ask = self._work(part).model_copy(update={"lines": lines, "number": number, "grant": grant})
             summary = f"Release {part.units} units to {part.node_id}"
             outcome = await self._provider(ShipmentActivities.release, ask, summary, "release_failing")
             part.in_call = False
             if isinstance(outcome, WorkDone):
                 asked = part.state is FulfillmentState.CANCELLATION_REQUESTED
                 state = part.state if asked else FulfillmentState.SUBMITTED
+                part.before_stop = FulfillmentState.SUBMITTED
                 self.s.advance(part, state, Bucket.RELEASED, workflow.now())
                 part.recorded = Bucket.RELEASED
                 self._describe()
                 return
+            number, grant = number + 1, None
             if part.cancelling:
                 part.stop_answer = "stopped"
-                await workflow.wait_condition(lambda: part.stage is Bucket.CANCELLED)
-                return
+                await workflow.wait_condition(lambda: part.cancelling is None)
+                if _is_over(part):
+                    return
             await self._attention("node_refused", "fulfillment", f"{part.node_id} refused the work: {outcome.code}")
             await self._retry_or_cancelled(part, seen)
-            ask = ask.model_copy(update={"number": ask.number + 1, "grant": None})
 
     async def _retry_or_cancelled(self, part: Fulfillment, seen: int) -> None:
-        await workflow.wait_condition(lambda: self._retries > seen or part.stage is Bucket.CANCELLED)
+        await workflow.wait_condition(lambda: self._retries > seen or _is_over(part))
 
     async def _book(self, part: Fulfillment) -> None:
         """Buy the label once the parcel is packed."""
@@ -372,3 +394,8 @@ class Order(OrderPaying):
             service_level=self.s.order.service_level,
             units=part.units,
         )
+
+
+def _is_over(part: Fulfillment) -> bool:
+    """Whether the node ships none of it any more."""
+    return part.stage in (Bucket.CANCELLED, Bucket.OPEN)

@@ -124,12 +124,12 @@ class OrderBase:
                 key = f"payment:{tender.tender_id}:{tender.seq}"
                 found.append(Due(tender.deadline, key, "payment_pending", "finance", "the provider did not answer"))
         for part in self.s.fulfillments.values():
-            if part.state not in (FulfillmentState.CLOSED, FulfillmentState.CANCELLED):
+            if part.state not in (FulfillmentState.CLOSED, FulfillmentState.CANCELLED, FulfillmentState.REJECTED):
                 key = f"{part.fulfillment_id}:{part.state}:{part.stage}"
                 code = _SILENCE.get(part.state, "node_silent")
                 found.append(Due(part.deadline, key, code, "fulfillment", f"{part.node_id}: {part.state} for too long"))
-        if self.s.promised_until and self.s.promise_state == "on_track":
-            found.append(Due(self.s.promised_until, "promise", "promise_late", "fulfillment", "not delivered in time"))
+        if self.s.due_until and self.s.promise_state == "on_track":
+            found.append(Due(self.s.due_until, "promise", "promise_late", "fulfillment", "not delivered in time"))
         return [due for due in found if due.key not in self.s.cases]
 
     async def _fall_due(self, due: Due) -> None:
@@ -181,8 +181,8 @@ class OrderBase:
         put(visibility.PROMISE_STATE.value_set(self.s.promise_state), self.s.promise_state)
         if nodes:
             put(visibility.SHIP_NODES.value_set(nodes), nodes)
-        if self.s.promised_until:
-            put(visibility.PROMISED_BY.value_set(self.s.promised_until), self.s.promised_until)
+        if self.s.due_until:
+            put(visibility.PROMISED_BY.value_set(self.s.due_until), self.s.due_until)
         if self.s.attention:
             latest = next(reversed(self.s.attention))
             put(visibility.ATTENTION_CODE.value_set(latest), latest)
@@ -240,7 +240,7 @@ def describe(state: OrderState) -> str:
     return "\n".join(
         [
             f"- **Waiting on** {waiting}",
-            f"- **Promise** {state.promised_by or 'none'}, {state.promise_state}",
+            f"- **Promise** {state.current_by or state.promised_by or 'none'}, {state.promise_state}",
             f"- **Money** owed {money(state.owed_minor)}, authorized {money(authorized)}, "
             f"captured {money(captured)}, refunded {money(refunded)}",
             f"- **Shipments** {parcels or 'none'}",

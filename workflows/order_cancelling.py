@@ -1,8 +1,9 @@
 """Cancelling: plan and mark at once, free what is free, and hear the nodes that must agree."""
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from temporalio import workflow
 from temporalio.common import RawValue
@@ -13,7 +14,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.contract import CommandRef
     from activities.records import RecordActivities, SettleAsk
     from activities.shipments import ReportAsk, ShipmentActivities, StopAsk
-    from activities.stock import CancelAsk, StockActivities
+    from activities.stock import CancelAsk, PartCut, StockActivities
     from domain.cancellation import CancellationPlan, plan_cancellation
     from domain.ids import derived_id
     from domain.lifecycle import FulfillmentState, PaymentState
@@ -21,7 +22,22 @@ with workflow.unsafe.imports_passed_through():
     from domain.orders import SYSTEM, Actor, CancelReason, ReportKind
     from domain.quantities import Bucket
     from domain.refusals import OrderRuleError
-    from workflows.messages import CancelledLine, CancelOrder, CancelOutcome, FreedStock
+    from workflows.messages import (
+        CancellationState,
+        CancelledLine,
+        CancelOrder,
+        CancelOutcome,
+        FreedStock,
+        LineUnits,
+    )
+
+
+class Freed(NamedTuple):
+    """Units of a line that a node has free again."""
+
+    node_id: str
+    line_no: int
+    quantity: int
 
 
 class OrderCancelling(OrderDesk):
@@ -29,8 +45,8 @@ class OrderCancelling(OrderDesk):
 
     @workflow.update(
         name="cancel",
-        description="Cancel everything that has not left. "
-        '`{"command_id": "my-id", "reason": "changed_mind"}`. Preview first: query `preview_cancel`',
+        description="Cancel what has not left, all of it or `lines` as [line number, units]. "
+        '`{"command_id": "my-id", "reason": "changed_mind", "lines": [[1, 2]]}`. Preview first: query `preview_cancel`',
     )
     async def cancel(self, command: CancelOrder) -> CancelOutcome:
         """Cancel what has not left."""
@@ -48,7 +64,7 @@ class OrderCancelling(OrderDesk):
 
     def _check_cancel(self, command: CancelOrder) -> None:
         if self.s.acceptance is not None and not self._deciding:
-            plan_cancellation(self.s)
+            plan_cancellation(self.s, command.lines)
 
     async def _cancel(self, command: CancelOrder) -> CancelOutcome:
         actor = await self._recorded_sender(command, "cancel")
@@ -62,9 +78,9 @@ class OrderCancelling(OrderDesk):
         """Plan and mark at once, then free what is free, then hear the nodes that must agree."""
         await workflow.wait_condition(lambda: self.s.acceptance is not None and not self._deciding)
         before = self.s.owed_minor
-        plan = plan_cancellation(self.s)
-        asked = [self.s.fulfillments[f] for f in plan.asked]
-        freed = self._mark_cancelled(plan, command.command_id, asked)
+        plan = plan_cancellation(self.s, command.lines)
+        cuts, freed = self._mark_cancelled(plan)
+        asked = self._mark_asked(plan, command.command_id)
         outcome = self._cancel_outcome(command, plan, before, freed, "requested" if asked else "confirmed")
         done = CancelAsk(
             order_id=self.s.order.order_id,
@@ -72,49 +88,67 @@ class OrderCancelling(OrderDesk):
             command_id=command.command_id,
             actor=actor,
             command=None if asked else self._ref(command, "cancel", outcome),
+            step="at_once",
             open_units=plan.open_units,
             held_units=plan.held_units,
-            fulfillments=plan.at_once,
-            asked=plan.asked,
+            cuts=cuts,
+            asked=tuple(part.fulfillment_id for part in asked),
             no_longer_owed_minor=self._no_longer_owed(),
             promise_state=self._judge_promise(),
             untried_tenders=self._drop_untried_tenders(),
         )
         recorded = await self._database(StockActivities.cancel, done, f"Cancel: {command.reason}")
-        for fulfillment_id in plan.at_once:
-            self.s.fulfillments[fulfillment_id].recorded = Bucket.CANCELLED
+        for cut in cuts:
+            self._record_cut(cut)
         if asked:
             outcome = await self._hear_nodes(command, actor, plan, before, freed, asked)
         self._show()
         return outcome.model_copy(update={"order_version": recorded.version if not asked else self.s.version})
 
-    async def _give_up(self, reason: CancelReason) -> None:
-        """Cancel because nothing else is left to do; somebody may have been quicker."""
-        command = CancelOrder(command_id=f"system:{reason}", reason=reason, actor=SYSTEM)
+    async def _give_up(self, reason: CancelReason, units: Sequence[tuple[int, int]] = ()) -> None:
+        """Cancel (some units) because nothing else is left to do; somebody may have been quicker."""
+        lines = tuple(LineUnits(*unit) for unit in units)
+        key = f"system:{reason}:{self.s.generation}" if lines else f"system:{reason}"
+        command = CancelOrder(command_id=key, reason=reason, lines=lines, actor=SYSTEM)
         try:
             await self._cancel_all(command, SYSTEM)
         except OrderRuleError as refusal:
             workflow.logger.info("cancel.not_needed", extra={"code": refusal.code})
 
-    def _mark_cancelled(
-        self, plan: CancellationPlan, command_id: str, asked: Sequence[Fulfillment]
-    ) -> list[tuple[str, int, int]]:
-        """Synchronous: from here on no other decision sees these units. Returns node, line number, units."""
-        now = workflow.now()
-        freed = [(node, n, q) for n, node, q in self.s.placements] if plan.held_units else []
+    def _mark_cancelled(self, plan: CancellationPlan) -> tuple[tuple[PartCut, ...], list[Freed]]:
+        """Synchronous: from here on no other decision sees these units. Returns the cuts, and what became free."""
         self.s.move(plan.open_units, Bucket.OPEN, Bucket.CANCELLED)
-        self.s.move(plan.held_units, Bucket.RESERVED, Bucket.CANCELLED)
-        if plan.held_units:
-            self.s.reserved_until, self.s.placements = None, ()
-        for fulfillment_id in plan.at_once:
-            part = self.s.fulfillments[fulfillment_id]
+        self.s.release_held(plan.held_units, Bucket.CANCELLED)
+        freed = [Freed(node, line_no, quantity) for line_no, node, quantity in plan.held_units]
+        cuts = tuple(self._cut(self.s.fulfillments[name], units) for name, units in plan.at_once)
+        for cut in cuts:
+            node = self.s.fulfillments[cut.fulfillment_id].node_id
+            freed += [Freed(node, line_no, quantity) for line_no, quantity in cut.units]
+        self.s.changed_at = workflow.now()
+        return cuts, freed
+
+    def _mark_asked(self, plan: CancellationPlan, command_id: str) -> list[Fulfillment]:
+        parts = [self.s.fulfillments[name] for name, _ in plan.asked]
+        for part, (_, units) in zip(parts, plan.asked, strict=True):
+            part.cancelling, part.stopping, part.before_stop, part.stop_answer = command_id, units, part.state, None
+            self.s.advance(part, FulfillmentState.CANCELLATION_REQUESTED, part.stage, workflow.now())
+        return parts
+
+    def _cut(self, part: Fulfillment, units: tuple[tuple[int, int], ...]) -> PartCut:
+        """Take cancelled units out of a fulfillment order; it ends with its last ones."""
+        now = workflow.now()
+        whole = dict(units) == dict(part.lines)
+        if whole:
             self.s.advance(part, FulfillmentState.CANCELLED, Bucket.CANCELLED, now)
-            freed += [(part.node_id, n, q) for n, q in part.lines]
-        for part in asked:
-            part.cancelling, part.stop_answer = command_id, None
-            self.s.advance(part, FulfillmentState.CANCELLATION_REQUESTED, part.stage, now)
-        self.s.changed_at = now
-        return freed
+        else:
+            self.s.cut(part, units, Bucket.CANCELLED)
+            asked = part.state is FulfillmentState.CANCELLATION_REQUESTED
+            self.s.advance(part, part.before_stop if asked else part.state, part.stage, now)
+        return PartCut(fulfillment_id=part.fulfillment_id, units=units, whole=whole, state=part.state)
+
+    def _record_cut(self, cut: PartCut) -> None:
+        if cut.whole:
+            self.s.fulfillments[cut.fulfillment_id].recorded = Bucket.CANCELLED
 
     async def _hear_nodes(
         self,
@@ -122,16 +156,19 @@ class OrderCancelling(OrderDesk):
         actor: Actor,
         plan: CancellationPlan,
         before: int,
-        freed: list[tuple[str, int, int]],
+        freed: list[Freed],
         asked: Sequence[Fulfillment],
     ) -> CancelOutcome:
-        stops = [asyncio.create_task(self._stop(part, command, actor)) for part in asked]
-        await asyncio.gather(*stops)
-        for part in asked:
-            if part.stage is Bucket.CANCELLED:
-                freed += [(part.node_id, n, q) for n, q in part.lines]
-        declined = [f for f in asked if f.stage is not Bucket.CANCELLED]
-        state = "confirmed" if not declined else "partially_confirmed" if freed or plan.open_units else "declined"
+        answers = await asyncio.gather(*(asyncio.create_task(self._stop(part, command, actor)) for part in asked))
+        declined: list[tuple[int, int]] = []
+        for (name, units), stopped in zip(plan.asked, answers, strict=True):
+            if stopped:
+                node = self.s.fulfillments[name].node_id
+                freed += [Freed(node, line_no, quantity) for line_no, quantity in units]
+            else:
+                declined += units
+        done = freed or plan.open_units
+        state: CancellationState = "declined" if not done else "partially_confirmed" if declined else "confirmed"
         outcome = self._cancel_outcome(command, plan, before, freed, state, declined)
         ref = self._ref(command, "cancel", outcome)
         await self._database(
@@ -141,8 +178,8 @@ class OrderCancelling(OrderDesk):
         )
         return outcome
 
-    async def _stop(self, part: Fulfillment, command: CancelOrder, actor: Actor) -> None:
-        """Ask one node to stop. Its answer decides; silence never does."""
+    async def _stop(self, part: Fulfillment, command: CancelOrder, actor: Actor) -> bool:
+        """Ask one node to stop. Its answer decides; silence never does. Whether it stopped."""
         await workflow.wait_condition(
             lambda: not part.in_call or part.stop_answer is not None or part.stage is Bucket.PACKED
         )  # a node must know the work before it can stop it; a booking at the carrier is no reason to wait
@@ -152,6 +189,7 @@ class OrderCancelling(OrderDesk):
                 fulfillment_id=part.fulfillment_id,
                 node_id=part.node_id,
                 command_id=command.command_id,
+                lines=self._lines_to_stop(part),
             )
             reply = await self._provider(
                 ShipmentActivities.stop, ask, f"Ask {part.node_id} to stop {part.fulfillment_id}", "stop_failing"
@@ -161,30 +199,40 @@ class OrderCancelling(OrderDesk):
         await workflow.wait_condition(lambda: part.stop_answer is not None or part.stage is Bucket.SHIPPED)
         if part.stage in (Bucket.SHIPPED, Bucket.DELIVERED):
             part.cancelling = None
-        elif part.stop_answer == "stopped":
+            return False
+        if part.stop_answer == "stopped":
             await self._stopped(part, command, actor)
-        else:
-            await self._not_stopped(part, command)
+            return True
+        await self._not_stopped(part, command)
+        return False
+
+    def _lines_to_stop(self, part: Fulfillment) -> tuple[tuple[int, str, int], ...]:
+        """The units to name to the node; none for all that it has."""
+        if dict(part.stopping) == dict(part.lines):
+            return ()
+        return tuple((line_no, self.s.lines[line_no].sku, quantity) for line_no, quantity in part.stopping)
 
     async def _stopped(self, part: Fulfillment, command: CancelOrder, actor: Actor) -> None:
-        self.s.advance(part, FulfillmentState.CANCELLED, Bucket.CANCELLED, workflow.now())
+        cut = self._cut(part, part.stopping)
         ask = CancelAsk(
             order_id=self.s.order.order_id,
             reason=command.reason,
             command_id=command.command_id,
             actor=actor,
-            fulfillments=(part.fulfillment_id,),
+            step=part.fulfillment_id,
+            cuts=(cut,),
             no_longer_owed_minor=self._no_longer_owed(),
             promise_state=self._judge_promise(),
         )
         await self._database(StockActivities.cancel, ask, f"{part.node_id} stopped: free its units")
-        part.recorded = Bucket.CANCELLED
+        self._record_cut(cut)
+        part.cancelling = None
 
     async def _not_stopped(self, part: Fulfillment, command: CancelOrder) -> None:
         part.cancelling = None
         if part.state is not FulfillmentState.CANCELLATION_REQUESTED:
             return
-        self.s.advance(part, FulfillmentState.IN_PROGRESS, part.stage, workflow.now())
+        self.s.advance(part, part.before_stop, part.stage, workflow.now())
         ask = ReportAsk(
             order_id=self.s.order.order_id,
             fulfillment_id=part.fulfillment_id,
@@ -214,18 +262,19 @@ class OrderCancelling(OrderDesk):
         command: CancelOrder,
         plan: CancellationPlan,
         before: int,
-        freed: Sequence[tuple[str, int, int]],
-        state: Any,
-        declined: Sequence[Fulfillment] = (),
+        freed: Sequence[Freed],
+        state: CancellationState,
+        declined: Sequence[tuple[int, int]] = (),
     ) -> CancelOutcome:
-        asked = [self.s.fulfillments[f] for f in plan.asked]
+        asked = [self.s.fulfillments[name] for name, _ in plan.asked]
         captured = sum(t.captured_minor for t in self.s.tenders)
         authorized = sum(t.authorized_minor for t in self.s.tenders)
+        waiting = plan.units_asked if state == "requested" else ()
         return CancelOutcome(
             cancellation_id=derived_id("can", command.command_id),
             state=state,
             reason=command.reason,
-            lines=_cancelled_lines(freed, plan, asked, declined),
+            lines=_cancelled_lines([*plan.open_units, *((n, q) for _, n, q in freed)], waiting, declined),
             stock=tuple(FreedStock(self.s.lines[n].sku, node, q) for node, n, q in freed),
             total_before_minor=before,
             total_after_minor=self.s.owed_minor,
@@ -235,36 +284,34 @@ class OrderCancelling(OrderDesk):
             answer_by=max((f.deadline for f in asked), default=None) if state == "requested" else None,
         )
 
-    @workflow.query(name="preview_cancel", description="What would cancelling do now? Changes nothing.")
-    def preview_cancel(self) -> CancellationPlan:
+    @workflow.query(
+        name="preview_cancel",
+        description="What would cancelling do now? Changes nothing. Without an argument: everything. `[[1, 2]]`",
+    )
+    def preview_cancel(self, lines: tuple[LineUnits, ...] = ()) -> CancellationPlan:
         """The plan that `cancel` would carry out now; refusals raise with their code in the message."""
-        return plan_cancellation(self.s)
+        return plan_cancellation(self.s, lines)
 
 
 def _cancelled_lines(
-    freed: Sequence[tuple[str, int, int]],
-    plan: CancellationPlan,
-    asked: Sequence[Fulfillment],
-    declined: Sequence[Fulfillment],
+    cancelled: Iterable[tuple[int, int]], waiting: Iterable[tuple[int, int]], declined: Iterable[tuple[int, int]]
 ) -> tuple[CancelledLine, ...]:
-    cancelled: dict[int, int] = {}
-    for n, q in [*plan.open_units, *((n, q) for _, n, q in freed)]:
-        cancelled[n] = cancelled.get(n, 0) + q
-    refused: dict[int, int] = {}
-    for n, q in (u for part in declined for u in part.lines):
-        refused[n] = refused.get(n, 0) + q
-    waiting: dict[int, int] = {}
-    for part in asked:
-        if part.state is FulfillmentState.CANCELLATION_REQUESTED:
-            for n, q in part.lines:
-                waiting[n] = waiting.get(n, 0) + q
+    """What became of the units, per line."""
+    done, open_, refused = (_per_line(units) for units in (cancelled, waiting, declined))
     return tuple(
         CancelledLine(
             line_no=n,
-            requested=cancelled.get(n, 0) + refused.get(n, 0) + waiting.get(n, 0),
-            cancelled=cancelled.get(n, 0),
-            waiting=waiting.get(n, 0),
-            declined=refused.get(n, 0),
+            requested=done[n] + open_[n] + refused[n],
+            cancelled=done[n],
+            waiting=open_[n],
+            declined=refused[n],
         )
-        for n in sorted({*cancelled, *refused, *waiting})
+        for n in sorted({*done, *open_, *refused})
     )
+
+
+def _per_line(units: Iterable[tuple[int, int]]) -> Counter[int]:
+    total: Counter[int] = Counter()
+    for line_no, quantity in units:
+        total[line_no] += quantity
+    return total

@@ -10,9 +10,10 @@ from workflows.order_desk import NotYet, UnknownShipment, takes_anything, valida
 
 with workflow.unsafe.imports_passed_through():
     from activities.contract import CommandRef
-    from activities.shipments import CapturePart, HandOverAsk, ReportAsk, ScanAsk, ShipmentActivities
+    from activities.shipments import CapturePart, HandOverAsk, ReportAsk, ScanAsk, ShipmentActivities, ShortAsk
     from domain.capture import plan_capture
     from domain.lifecycle import FulfillmentState, TrackingState, after_report
+    from domain.node_trouble import plan_short
     from domain.order_state import Fulfillment
     from domain.orders import Actor, ActorKind, ReportKind
     from domain.parcels import KNOWN_ALREADY, Scan, after_scan, noted_scan
@@ -26,7 +27,8 @@ class OrderShipping(OrderCancelling):
     @workflow.update(
         name="node_report",
         description='What a node did. `{"command_id": "my-id", "fulfillment_id": "ful_...", "kind": "packed", '
-        '"report_id": "WMS-1", "occurred_at": "2026-11-24T10:00:00Z"}`',
+        '"report_id": "WMS-1", "occurred_at": "2026-11-24T10:00:00Z"}`. With `"kind": "short"` also '
+        '`"lines": [[1, 2]], "cause": "damaged"`',
     )
     async def node_report(self, command: NodeReport) -> ReportOutcome:
         """Take a node's report."""
@@ -49,6 +51,8 @@ class OrderShipping(OrderCancelling):
         after_report(command.kind, part.state, part.stage)
         if command.kind is ReportKind.HANDED_OVER and part.tracking_number is None:
             raise NotYet("the label is not booked yet; hand over once the parcel has its tracking number")
+        if command.kind is ReportKind.SHORT:
+            plan_short(part, command.lines)
 
     async def _node_report(self, command: NodeReport) -> ReportOutcome:
         part = self._part(command.fulfillment_id)
@@ -68,6 +72,8 @@ class OrderShipping(OrderCancelling):
         if command.kind is ReportKind.HANDED_OVER:
             ref = self._ref(command, "node_report", outcome)
             await self._hand_over(part, command.occurred_at, actor, ref, None)
+        elif command.kind in (ReportKind.SHORT, ReportKind.REJECTED):
+            outcome = await self._short(part, command, actor, outcome)
         elif command.kind in (ReportKind.CANCEL_AGREED, ReportKind.CANCEL_DECLINED):
             agreed = command.kind is ReportKind.CANCEL_AGREED
             part.stop_answer = "stopped" if agreed else "too_late"
@@ -97,6 +103,37 @@ class OrderShipping(OrderCancelling):
             part.recorded = stage
             self._describe()
         return outcome.model_copy(update={"order_version": self.s.version})
+
+    async def _short(
+        self, part: Fulfillment, command: NodeReport, actor: Actor, outcome: ReportOutcome
+    ) -> ReportOutcome:
+        """Units that the node does not ship go back to sourcing, which leaves this node out for them."""
+        plan = plan_short(part, command.lines if command.kind is ReportKind.SHORT else ())
+        skus = sorted({self.s.lines[line_no].sku for line_no, _ in plan.units})
+        self.s.barred = (*self.s.barred, *((part.node_id, sku) for sku in skus))
+        if plan.whole:
+            self.s.advance(part, FulfillmentState.REJECTED, Bucket.OPEN, workflow.now())
+        else:
+            self.s.cut(part, plan.units, Bucket.OPEN)
+            self.s.advance(part, FulfillmentState.IN_PROGRESS, part.stage, workflow.now())
+        outcome = outcome.model_copy(update={"state": part.state, "stage": part.stage})
+        ask = ShortAsk(
+            order_id=self.s.order.order_id,
+            fulfillment_id=part.fulfillment_id,
+            units=plan.units,
+            whole=plan.whole,
+            kind=command.kind,
+            cause=command.cause,
+            state=part.state,
+            stage=part.stage,
+            actor=actor,
+            command=self._ref(command, "node_report", outcome),
+        )
+        units = sum(quantity for _, quantity in plan.units)
+        await self._database(ShipmentActivities.short, ask, f"{part.node_id} is short of {units} units")
+        part.recorded = part.stage
+        self._show()
+        return outcome
 
     async def _known_already(self, command: NodeReport, part: Fulfillment, actor: Actor) -> ReportOutcome:
         outcome = ReportOutcome(

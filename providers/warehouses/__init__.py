@@ -43,10 +43,11 @@ class ReleaseRequest(Message):
 
 
 class StopRequest(Message):
-    """Ask the node not to ship what was released for this fulfillment."""
+    """Ask the node not to ship what was released for this fulfillment: the named units, or all where none are."""
 
     key: str = Field(min_length=1, max_length=200)
     fulfillment_id: str
+    lines: tuple[ReleaseLine, ...] = ()
 
 
 class Stopped(Message):

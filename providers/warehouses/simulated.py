@@ -165,15 +165,30 @@ def _stop(visit: Visit, request: StopRequest) -> StopAnswer:
     wish = visit.controls.get("warehouses.stop", "stopped")
     if wish == "too_late":
         return TooLate()
+    if work is None and request.lines:
+        return TooLate()  # what is not here yet can be stopped as a whole only
     if work is None:
         visit.db.execute("INSERT OR IGNORE INTO stopped_ahead VALUES (?)", (request.fulfillment_id,))
         return Stopped()
     if wish == "answer_follows":
         visit.db.execute("UPDATE work SET stop_asked = 1 WHERE release_key = ?", (work[0],))
         return AnswerFollows()
-    visit.db.execute("UPDATE work SET step = 'stopped' WHERE release_key = ?", (work[0],))
+    if request.lines:
+        _take_off(visit, work[0], request)
+    else:
+        visit.db.execute("UPDATE work SET step = 'stopped' WHERE release_key = ?", (work[0],))
     visit.record("stop", visit.reference("stop"), request.fulfillment_id)
     return Stopped()
+
+
+def _take_off(visit: Visit, release_key: str, request: StopRequest) -> None:
+    """Take units off the list of what shall be shipped."""
+    (listed,) = visit.db.execute("SELECT lines FROM work WHERE release_key = ?", (release_key,)).fetchone()
+    less = {line.line_no: line.quantity for line in request.lines}
+    lines = [ReleaseLine.model_validate(line) for line in json.loads(listed)]
+    rest = [(line, line.quantity - less.get(line.line_no, 0)) for line in lines]
+    kept = [line.model_copy(update={"quantity": units}).model_dump() for line, units in rest if units > 0]
+    visit.db.execute("UPDATE work SET lines = ? WHERE release_key = ?", (json.dumps(kept), release_key))
 
 
 def _work_item(row: tuple[object, ...]) -> WorkItem:

@@ -10,7 +10,10 @@ from domain.cancellation import (
     AlreadyHandedOver,
     CancellationInProgress,
     CancellationPlan,
+    LineUnits,
     NothingToCancel,
+    QuantityExceedsOpen,
+    UnknownLine,
     plan_cancellation,
 )
 from domain.lifecycle import FulfillmentState
@@ -73,9 +76,18 @@ def put(state: OrderState, node: str, stage: Bucket, *units: tuple[int, int], **
 def carry_out(state: OrderState, plan: CancellationPlan, *, asked: bool) -> None:
     """Cancel what the plan says, as if every node that is asked had agreed (or without asking)."""
     state.move(plan.open_units, Bucket.OPEN, Bucket.CANCELLED)
-    state.move(plan.held_units, Bucket.RESERVED, Bucket.CANCELLED)
-    for name in (*plan.at_once, *(plan.asked if asked else ())):
-        state.advance(state.fulfillments[name], FulfillmentState.CANCELLED, Bucket.CANCELLED, NOW)
+    state.release_held(plan.held_units, Bucket.CANCELLED)
+    for name, units in (*plan.at_once, *(plan.asked if asked else ())):
+        stop(state, name, units)
+
+
+def stop(state: OrderState, name: str, units: tuple[LineUnits, ...]) -> None:
+    """These units of a fulfillment order are cancelled; it ends with its last ones."""
+    part = state.fulfillments[name]
+    if dict(units) == dict(part.lines):
+        state.advance(part, FulfillmentState.CANCELLED, Bucket.CANCELLED, NOW)
+    else:
+        state.cut(part, units, Bucket.CANCELLED)
 
 
 @st.composite
@@ -99,9 +111,23 @@ def states(draw: st.DrawFn) -> OrderState:
         if (stage in AT_THE_NODE or part.in_call) and draw(st.booleans()):
             part.cancelling, part.state = "earlier", FulfillmentState.CANCELLATION_REQUESTED
     for line in state.lines.values():
-        held = draw(st.integers(0, line.buckets.open))
-        state.move(((line.line_no, held),), Bucket.OPEN, Bucket.RESERVED)
+        for node in ("N8", "N9"):
+            hold(state, line.line_no, node, draw(st.integers(0, line.buckets.open)))
     return state
+
+
+def hold(state: OrderState, line_no: int, node: str, units: int) -> None:
+    """Hold open units of a line at a node."""
+    if units:
+        state.move(((line_no, units),), Bucket.OPEN, Bucket.RESERVED)
+        state.placements = (*state.placements, (line_no, node, units))
+
+
+@st.composite
+def wishes(draw: st.DrawFn, state: OrderState) -> tuple[LineUnits, ...]:
+    """Units that somebody wants to cancel: possible ones and others."""
+    lines = draw(st.lists(st.sampled_from(sorted(state.lines)), min_size=1, max_size=3))
+    return tuple((line_no, draw(st.integers(1, 6))) for line_no in lines)
 
 
 def waiting_units(state: OrderState) -> int:
@@ -118,9 +144,9 @@ def test_units_are_conserved_and_nothing_that_left_is_touched(state: OrderState)
     except OrderRuleError:
         assert before.live - before.shipped == waiting_units(state)
         return
-    named = [*plan.at_once, *plan.asked]
+    named = [name for name, _ in (*plan.at_once, *plan.asked)]
     assert len(named) == len(set(named))
-    units = sum(q for _, q in (*plan.open_units, *plan.held_units)) + sum(state.fulfillments[f].units for f in named)
+    units = sum(q for _, q in (*plan.units_at_once, *plan.units_asked))
     assert units + waiting_units(state) + before.of(*HANDED_OVER) + before.cancelled == before.total
     assert plan.handed_over_units == before.shipped + before.delivered
     assert state.quantities == before, "planning changes nothing"
@@ -141,8 +167,8 @@ def test_the_money_before_less_the_money_after_is_the_value_of_the_units(state: 
         return
     carry_out(state, plan, asked=False)
     assert before - state.owed_minor == plan.value_at_once_minor
-    for name in plan.asked:
-        state.advance(state.fulfillments[name], FulfillmentState.CANCELLED, Bucket.CANCELLED, NOW)
+    for name, units in plan.asked:
+        stop(state, name, units)
     assert before - state.owed_minor == plan.value_at_once_minor + plan.value_asked_minor
     if state.quantities.cancelled == state.quantities.total:
         assert state.owed_minor == 0
@@ -155,14 +181,14 @@ def test_a_node_is_asked_exactly_when_it_may_have_acted(state: OrderState) -> No
         plan = plan_cancellation(state)
     except OrderRuleError:
         return
-    for name in plan.asked:
+    for name, _ in plan.asked:
         part = state.fulfillments[name]
         assert part.stage in AT_THE_NODE or part.in_call
-    for name in plan.at_once:
+    for name, _ in plan.at_once:
         part = state.fulfillments[name]
         assert part.stage is Bucket.ALLOCATED
         assert not part.in_call
-    touched = {*plan.asked, *plan.at_once}
+    touched = {name for name, _ in (*plan.asked, *plan.at_once)}
     assert all(part.stage not in (*HANDED_OVER, *TERMINAL) for part in map(state.fulfillments.get, touched) if part)
 
 
@@ -210,6 +236,71 @@ def test_the_penny_that_cannot_be_shared_goes_with_the_unit_that_owns_it() -> No
     state = order(3)
     put(state, "EAST", Bucket.PACKED, (1, 1))
     plan = plan_cancellation(state)
-    assert (plan.open_units, plan.asked) == (((1, 2),), ("ful_EAST",))
+    assert (plan.open_units, plan.asked) == (((1, 2),), (("ful_EAST", ((1, 1),)),))
     assert (plan.value_at_once_minor, plan.value_asked_minor) == (2333, 1167)
     assert plan.value_at_once_minor + plan.value_asked_minor == state.owed_minor
+
+
+@given(st.data(), states())
+def test_named_units_are_cancelled_to_the_unit_and_to_the_penny_or_refused_whole(
+    data: st.DataObject, state: OrderState
+) -> None:
+    """Exactly what was named, of exactly those lines; what cannot be done as a whole changes nothing."""
+    wanted = data.draw(wishes(state))
+    per_line: dict[int, int] = {}
+    for line_no, units in wanted:
+        per_line[line_no] = per_line.get(line_no, 0) + units
+    before, owed = {n: line.buckets.cancelled for n, line in state.lines.items()}, state.owed_minor
+    try:
+        plan = plan_cancellation(state, wanted)
+    except OrderRuleError:
+        assert {n: line.buckets.cancelled for n, line in state.lines.items()} == before
+        return
+    carry_out(state, plan, asked=True)
+    after = {n: line.buckets.cancelled for n, line in state.lines.items()}
+    assert {n: after[n] - before[n] for n in after if after[n] > before[n]} == per_line
+    assert owed - state.owed_minor == plan.value_at_once_minor + plan.value_asked_minor
+    assert sum(q for _, _, q in state.placements) == state.quantities.reserved
+
+
+@given(st.data(), states())
+def test_two_cancellations_give_what_one_gives(data: st.DataObject, state: OrderState) -> None:
+    """2 of 3 and then 1, or all 3 at once: the same units, the same money."""
+    wanted = data.draw(wishes(state))
+    once = state.model_copy(deep=True)
+    try:
+        carry_out(once, plan_cancellation(once, wanted), asked=True)
+    except OrderRuleError:
+        return
+    for line_no, units in wanted:
+        for _ in range(units):
+            carry_out(state, plan_cancellation(state, ((line_no, 1),)), asked=True)
+    assert {n: line.buckets.cancelled for n, line in state.lines.items()} == {
+        n: line.buckets.cancelled for n, line in once.lines.items()
+    }
+    assert state.owed_minor == once.owed_minor
+
+
+def test_what_costs_least_is_taken_first() -> None:
+    """Open units before held ones, those before work that was not sent, and only then a node is asked."""
+    state = order(4)
+    put(state, "EAST", Bucket.RELEASED, (1, 1))
+    put(state, "MID", Bucket.ALLOCATED, (1, 1))
+    hold(state, 1, "WEST", 1)
+    plan = plan_cancellation(state, ((1, 3),))
+    assert (plan.open_units, plan.held_units) == (((1, 1),), ((1, "WEST", 1),))
+    assert (plan.at_once, plan.asked) == ((("ful_MID", ((1, 1),)),), ())
+
+
+def test_more_than_is_left_is_refused_with_what_is() -> None:
+    """Of three units one has left: two can be cancelled."""
+    state = order(3)
+    put(state, "EAST", Bucket.SHIPPED, (1, 1))
+    with pytest.raises(QuantityExceedsOpen, match="3 units asked, 2 can be cancelled"):
+        plan_cancellation(state, ((1, 3),))
+
+
+def test_a_line_that_is_not_there_is_refused() -> None:
+    """By name, not by silence."""
+    with pytest.raises(UnknownLine):
+        plan_cancellation(order(3), ((2, 1),))

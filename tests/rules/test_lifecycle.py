@@ -36,10 +36,16 @@ POSITIONS = {
     S.CANCELLATION_REQUESTED: (B.ALLOCATED, B.RELEASED, B.PICKED, B.PACKED),
     S.SHIPPED: (B.SHIPPED,),
     S.CLOSED: (B.DELIVERED,),
+    S.REJECTED: (B.OPEN,),
     S.CANCELLED: (B.CANCELLED,),
 }
 LEGAL = {
     (S.SUBMITTED, B.RELEASED, K.ACCEPTED): (S.ACCEPTED, B.RELEASED),
+    (S.SUBMITTED, B.RELEASED, K.REJECTED): (S.REJECTED, B.OPEN),
+    (S.ACCEPTED, B.RELEASED, K.REJECTED): (S.REJECTED, B.OPEN),
+    (S.SUBMITTED, B.RELEASED, K.SHORT): (S.IN_PROGRESS, B.RELEASED),
+    (S.ACCEPTED, B.RELEASED, K.SHORT): (S.IN_PROGRESS, B.RELEASED),
+    **{(S.IN_PROGRESS, stage, K.SHORT): (S.IN_PROGRESS, stage) for stage in POSITIONS[S.IN_PROGRESS]},
     (S.SUBMITTED, B.RELEASED, K.PICKED): (S.IN_PROGRESS, B.PICKED),
     (S.SUBMITTED, B.RELEASED, K.PACKED): (S.IN_PROGRESS, B.PACKED),
     (S.ACCEPTED, B.RELEASED, K.PICKED): (S.IN_PROGRESS, B.PICKED),
@@ -80,7 +86,7 @@ def test_the_list_of_states_is_complete() -> None:
     assert set(LEGAL) <= set(EVERY_PAIR)
 
 
-@pytest.mark.parametrize("state", [S.SHIPPED, S.CLOSED, S.CANCELLED])
+@pytest.mark.parametrize("state", [S.SHIPPED, S.CLOSED, S.CANCELLED, S.REJECTED])
 def test_a_refusal_in_a_state_without_reports_says_that_nothing_is_possible(state: FulfillmentState) -> None:
     """A parcel that left, arrived or was cancelled hears nothing from its node any more."""
     (stage,) = POSITIONS[state]

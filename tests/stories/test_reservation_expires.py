@@ -84,7 +84,7 @@ async def test_when_somebody_else_bought_the_units_the_order_is_cancelled_and_th
         "payment.voided",
         "order.cancelled",
     ]
-    command = await shop.command(late, "system:out_of_stock")
+    command = await shop.command(late, "system:out_of_stock:2")
     assert command["outcome"]["reason"] == "out_of_stock"
     assert shop.effects(late) == [("authorization", 1500), ("void", 1500)]
     assert await shop.reserved("LAMP") == {"EAST": 1}

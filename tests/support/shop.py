@@ -36,6 +36,7 @@ from workflows.messages import (
     CancelOrder,
     CancelOutcome,
     CarrierEvent,
+    LineUnits,
     NodeReport,
     OrderClosed,
     PaymentEvent,
@@ -233,11 +234,18 @@ class Shop(ShopViews):
 
         return await eventually(at_nodes)
 
-    async def report(self, order: Order, fulfillment_id: str, kind: ReportKind, report_id: str = "") -> ReportOutcome:
-        """A node reports."""
+    async def report(
+        self, order: Order, fulfillment_id: str, kind: ReportKind, report_id: str = "", **more: Any
+    ) -> ReportOutcome:
+        """A node reports; `more` are the lines that are short, and the cause."""
         key = report_id or f"{fulfillment_id}-{kind}"
         message = NodeReport(
-            command_id=key, fulfillment_id=fulfillment_id, kind=kind, report_id=key, occurred_at=datetime.now(UTC)
+            command_id=key,
+            fulfillment_id=fulfillment_id,
+            kind=kind,
+            report_id=key,
+            occurred_at=datetime.now(UTC),
+            **more,
         )
         return await order.handle.execute_update("node_report", message, id=key, result_type=ReportOutcome)
 
@@ -296,9 +304,12 @@ class Shop(ShopViews):
 
         await eventually(expired)
 
-    async def cancel(self, order: Order, command_id: str = "cancel-1", update_id: str = "") -> CancelOutcome:
+    async def cancel(
+        self, order: Order, command_id: str = "cancel-1", update_id: str = "", lines: Sequence[tuple[int, int]] = ()
+    ) -> CancelOutcome:
         """Somebody cancels. The update id is the command id unless a story sends the command twice."""
-        message = CancelOrder(command_id=command_id, reason=CancelReason.CHANGED_MIND)
+        named = tuple(LineUnits(*units) for units in lines)
+        message = CancelOrder(command_id=command_id, reason=CancelReason.CHANGED_MIND, lines=named)
         return await order.handle.execute_update(
             "cancel", message, id=update_id or command_id, result_type=CancelOutcome
         )
@@ -307,9 +318,11 @@ class Shop(ShopViews):
         """Somebody who cannot wait for an answer sends a signal."""
         await order.handle.signal(name, content)
 
-    async def try_cancel(self, order: Order, command_id: str = "cancel-1") -> Refusal:
+    async def try_cancel(
+        self, order: Order, command_id: str = "cancel-1", lines: Sequence[tuple[int, int]] = ()
+    ) -> Refusal:
         """Somebody cancels and is refused."""
-        return await refusal_of(self.cancel(order, command_id))
+        return await refusal_of(self.cancel(order, command_id, lines=lines))
 
     async def new_method(
         self, order: Order, reference: str, command_id: str = "pay-1", tender: int = 0
