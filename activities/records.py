@@ -1,4 +1,4 @@
-"""What belongs to no department: commands and their outcomes, exception cases, the sweep for lost messages."""
+"""What belongs to no department: commands and their outcomes, holds, exception cases, the sweep for lost messages."""
 
 from collections.abc import Awaitable, Callable
 from typing import Literal
@@ -7,8 +7,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio import activity
 
 from activities.contract import Checkpoint, CommandRef, Stage, no_checkpoint
-from domain.orders import OPERATOR, Actor, Frozen
-from store import control
+from domain.lifecycle import FulfillmentState, HoldState, deadline_after
+from domain.order_state import Hold
+from domain.orders import OPERATOR, Actor, Frozen, HoldBlock, HoldType
+from domain.quantities import Bucket
+from store import control, fulfillment, holds, stock
 from store.engine import transaction
 from store.orders import OrderChange, OrderMissing, change_order
 
@@ -28,11 +31,15 @@ class OpenCommandAsk(Frozen):
 
 
 class CommandOpened(Frozen):
-    """The actor of record. With a `code` the command may not go on; `detail` says why."""
+    """The actor of record. With a `code` the command may not go on; `detail` says why.
+
+    `applied`: what it does is written already, and the order did not hear of it (its workflow task was lost).
+    """
 
     actor: Actor
     code: str | None = None
     detail: str = ""
+    applied: bool = False
 
 
 class SettleAsk(Frozen):
@@ -53,10 +60,40 @@ class CaseAsk(Frozen):
     promise_state: str | None = None
 
 
+class PlaceHoldAsk(Frozen):
+    """A hold stands from now on. `reason` is a short code."""
+
+    order_id: str
+    hold: Hold
+    reason: str
+    actor: Actor
+    command: CommandRef
+
+
+class EndHoldAsk(Frozen):
+    """A hold has ended. `reason` is a short code; at its limit, what the limit does."""
+
+    order_id: str
+    hold_id: str
+    type: HoldType
+    state: HoldState
+    actor: Actor
+    resumed: tuple[str, ...] = ()  # fulfillment orders that go on: the limit for their next step begins now
+    reason: str
+    command: CommandRef | None = None
+
+
 class Recorded(Frozen):
     """Written."""
 
     version: int
+
+
+class HoldRecorded(Frozen):
+    """The hold has its row. `state` is `placed`, unless it has ended since an earlier attempt wrote it."""
+
+    version: int
+    state: HoldState = HoldState.PLACED
 
 
 class Swept(Frozen):
@@ -91,12 +128,12 @@ class RecordActivities:
             return self._direct_command(ask, row)
         if row.kind != ask.kind or row.payload_sha256 != ask.payload_sha256:
             return CommandOpened(actor=OPERATOR, code=COMMAND_ALTERED, detail="another command has this id")
-        return CommandOpened(actor=Actor.model_validate(row.actor), **_refusal_of(row))
+        return _opened(Actor.model_validate(row.actor), row)
 
     def _direct_command(self, ask: OpenCommandAsk, row: control.KnownCommand | None) -> CommandOpened:
         """Born in the Temporal UI or a program of its own: an operator's, where that is allowed at all."""
         if self._direct == "allow" or (self._direct == "limited" and not ask.moves_money_or_goods):
-            return CommandOpened(actor=OPERATOR, **(_refusal_of(row) if row else {}))
+            return _opened(OPERATOR, row)
         return CommandOpened(actor=OPERATOR, code=DIRECT_COMMAND_REFUSED, detail="send it through the API")
 
     @activity.defn(name="records.settle_command")
@@ -141,6 +178,56 @@ class RecordActivities:
         self._checkpoint("records.open_case", Stage.BEFORE_REPORT)
         return Recorded(version=change.version)
 
+    @activity.defn(name="records.place_hold")
+    async def place_hold(self, ask: PlaceHoldAsk) -> HoldRecorded:
+        """Write a hold. What it keeps from being committed stays reserved until its limit."""
+        self._checkpoint("records.place_hold", Stage.BEFORE_EFFECT)
+
+        async def work(change: OrderChange) -> HoldState:
+            hold = ask.hold
+            if found := await holds.find_hold(change.connection, ask.order_id, hold.hold_id):
+                return HoldState(found["state"])  # an earlier attempt has committed
+            await holds.place(change.connection, ask.order_id, hold, ask.reason, ask.actor)
+            if HoldBlock.SCHEDULE in hold.blocks:
+                await stock.extend_hold(change.connection, ask.order_id, hold.deadline)
+            about: dict[str, object] = {
+                "hold_id": hold.hold_id,
+                "type": hold.type,
+                "scope": "the order" if hold.line_no is None else f"line {hold.line_no}",
+                "blocks": hold.blocks,
+                "until": hold.deadline.isoformat(timespec="seconds"),
+                "reason": ask.reason,
+            }
+            change.say("hold.placed", ask.actor, ask.reason, ask.command.command_id, **about)
+            change.settle_command(ask.command.record(), ask.actor)
+            self._checkpoint("records.place_hold", Stage.AFTER_EFFECT)
+            return HoldState.PLACED
+
+        state, change = await change_order(self._engine, ask.order_id, work)
+        self._checkpoint("records.place_hold", Stage.BEFORE_REPORT)
+        return HoldRecorded(version=change.version, state=state)
+
+    @activity.defn(name="records.end_hold")
+    async def end_hold(self, ask: EndHoldAsk) -> Recorded:
+        """End a hold, once: released or rejected by somebody, or by its limit."""
+        self._checkpoint("records.end_hold", Stage.BEFORE_EFFECT)
+
+        async def work(change: OrderChange) -> None:
+            if not await holds.end(change.connection, ask.hold_id, ask.state, ask.actor, change.now):
+                return  # an earlier attempt has committed, or the order has ended meanwhile
+            for fulfillment_id in ask.resumed:
+                await _resume(change, fulfillment_id)
+            command_id = ask.command.command_id if ask.command else None
+            about: dict[str, object] = {"hold_id": ask.hold_id, "type": ask.type, "reason": ask.reason}
+            change.say(f"hold.{ask.state}", ask.actor, ask.reason, command_id, **about)
+            if ask.command:
+                change.settle_command(ask.command.record(), ask.actor)
+            self._checkpoint("records.end_hold", Stage.AFTER_EFFECT)
+
+        _, change = await change_order(self._engine, ask.order_id, work)
+        self._checkpoint("records.end_hold", Stage.BEFORE_REPORT)
+        return Recorded(version=change.version)
+
     @activity.defn(name="records.sweep")
     async def sweep(self) -> Swept:
         """Start accepted orders whose start was lost, and send stored commands that were never answered."""
@@ -150,9 +237,18 @@ class RecordActivities:
         return Swept(started=started, sent=sent)
 
 
-def _refusal_of(row: control.KnownCommand) -> dict[str, str]:
+async def _resume(change: OrderChange, fulfillment_id: str) -> None:
+    """The time for the next step begins now: while it was held nobody was late."""
+    row = await fulfillment.read(change.connection, fulfillment_id)
+    state, stage = FulfillmentState(row["state"]), Bucket(row["stage"])
+    deadline = deadline_after(state, stage, change.rules, change.now)
+    await fulfillment.advance(change.connection, fulfillment_id, state, stage, change.now, deadline)
+
+
+def _opened(actor: Actor, row: control.KnownCommand | None) -> CommandOpened:
     """A command that was refused once stays refused: it has one outcome for ever."""
-    if row.state != "refused":
-        return {}
+    if row is None or row.state != "refused":
+        return CommandOpened(actor=actor, applied=row is not None and row.state == "applied")
     told = row.outcome or {}
-    return {"code": str(told.get("code", "refused")), "detail": str(told.get("detail", "refused before"))}
+    code, detail = str(told.get("code", "refused")), str(told.get("detail", "refused before"))
+    return CommandOpened(actor=actor, code=code, detail=detail)

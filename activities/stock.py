@@ -1,6 +1,7 @@
 """Inventory's part of an order: hold units, commit them to nodes, give them back."""
 
 import secrets
+from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from typing import Annotated, Literal, NamedTuple
 
@@ -15,7 +16,7 @@ from domain.lifecycle import FulfillmentState, deadline_after
 from domain.order_state import OrderState
 from domain.orders import SYSTEM, Actor, CancelReason, Frozen, OrderRules, PlaceOrder
 from domain.quantities import Bucket
-from store import acceptance, control, fulfillment, payments, stock
+from store import acceptance, control, fulfillment, holds, payments, stock
 from store.engine import transaction
 from store.lines import move_lines
 from store.orders import OrderChange, change_order, finish, lock_order
@@ -86,11 +87,12 @@ class Allocation(NamedTuple):
 
 
 class AllocateAsk(Frozen):
-    """Commit what is held, one fulfillment order per node."""
+    """Commit what is held, one fulfillment order per node. With `nodes` only what these hold."""
 
     order_id: str
     generation: int
     units: int
+    nodes: tuple[str, ...] = ()
 
 
 class Allocated(Frozen):
@@ -113,7 +115,7 @@ AllocateOutcome = Annotated[Allocated | ReservationLost, Field(discriminator="ki
 
 
 class ExpireAsk(Frozen):
-    """Give back what is held beyond its time."""
+    """Give back what is held beyond its time: of this generation and later ones."""
 
     order_id: str
     generation: int = 1
@@ -231,6 +233,8 @@ class StockActivities:
     async def _hold(self, change: OrderChange, ask: ReserveAsk, plan: Plan, rules: OrderRules) -> StockReserved:
         until = change.now + timedelta(seconds=rules.reservation_limit_s)
         order_id = change.order_id
+        if ask.generation > 1:  # units that a hold keeps back are kept for it
+            until = max(until, await holds.kept_until(change.connection, order_id, change.now) or until)
         await stock.hold(change.connection, order_id, ask.generation, until, plan.held)
         units = [(line_no, quantity) for line_no, _, _, quantity in plan.held]
         await move_lines(change.connection, order_id, Bucket.OPEN, Bucket.RESERVED, units)
@@ -319,7 +323,8 @@ class StockActivities:
         self._checkpoint("stock.allocate", Stage.BEFORE_EFFECT)
 
         async def work(change: OrderChange) -> Allocated:
-            rows = await fulfillment.existing(change.connection, ask.order_id, ask.generation)
+            before = await fulfillment.existing(change.connection, ask.order_id, ask.generation)
+            rows = [row for row in before if not ask.nodes or row["node_id"] in ask.nodes]
             if rows:
                 parts = [Allocation(r["fulfillment_id"], r["shipment_id"], r["node_id"]) for r in rows]
                 return Allocated(parts=tuple(parts), version=change.version)
@@ -344,6 +349,7 @@ class StockActivities:
                 node,
             )
             for node in await stock.nodes_holding(change.connection, ask.order_id)
+            if not ask.nodes or node in ask.nodes
         }
         committed = await stock.commit_held(
             change.connection, ask.order_id, {node: part.fulfillment_id for node, part in parts.items()}
@@ -359,7 +365,7 @@ class StockActivities:
                 shipment_id=part.shipment_id,
                 node_id=node,
                 ship_by=change.now + timedelta(seconds=change.rules.node_pack_s),
-                lines=tuple((line_no, sku, q) for line_no, sku, at, q in committed if at == node),
+                lines=_lines_at(node, committed),
             )
             await fulfillment.create(
                 change.connection,
@@ -428,6 +434,15 @@ async def _promise_again(change: OrderChange, cause: str, plan: Plan) -> tuple[d
         plan.promise_ruleset,
     )
     return plan.promised_by, plan.promised_until
+
+
+def _lines_at(node_id: str, units: Sequence[stock.Held]) -> tuple[tuple[int, str, int], ...]:
+    """What a node has of each line (line number, SKU, units), whenever it was held."""
+    lines: dict[tuple[int, str], int] = {}
+    for line_no, sku, at, quantity in units:
+        if at == node_id:
+            lines[line_no, sku] = lines.get((line_no, sku), 0) + quantity
+    return tuple((line_no, sku, quantity) for (line_no, sku), quantity in sorted(lines.items()))
 
 
 async def _nothing(change: OrderChange) -> None:

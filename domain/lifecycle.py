@@ -9,7 +9,7 @@ import json
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from domain.orders import Frozen, OrderRules, ReportKind
+from domain.orders import Frozen, HoldBlock, HoldType, OrderRules, ReportKind
 from domain.quantities import HANDED_OVER, Bucket, Buckets
 from domain.refusals import OrderRuleError
 
@@ -66,12 +66,22 @@ class TrackingState(StrEnum):
     VOIDED = "voided"
 
 
+class HoldState(StrEnum):
+    """State of one hold."""
+
+    PLACED = "placed"
+    RELEASED = "released"  # the order goes on
+    REJECTED = "rejected"  # what it held is cancelled
+    EXPIRED = "expired"  # its limit ended it
+
+
 class WaitingOn(StrEnum):
     """Who is waited for."""
 
     NOBODY = "nobody"
     CUSTOMER = "customer"
     PAYMENT = "payment"
+    HOLD = "hold"
     SUPPLY = "supply"
     NODE = "node"
     CARRIER = "carrier"
@@ -131,6 +141,24 @@ class FulfillmentFact(Frozen):
     deadline: datetime
 
 
+class HoldFact(Frozen):
+    """What the header must know of one hold that stands."""
+
+    hold_id: str
+    type: HoldType
+    blocks: tuple[HoldBlock, ...]
+    owner: Team
+    line_no: int | None = None  # without one it holds the whole order
+    parts: tuple[str, ...] = ()  # with a line: the fulfillment orders that contain it
+    unplaced: bool = False  # some of its units are not committed to a node
+    since: datetime
+    deadline: datetime
+
+    def covers(self, part: FulfillmentFact) -> bool:
+        """Whether the fulfillment order is within its scope."""
+        return self.line_no is None or part.fulfillment_id in self.parts
+
+
 class OrderFacts(Frozen):
     """Everything that the header of an order is derived from."""
 
@@ -140,6 +168,7 @@ class OrderFacts(Frozen):
     quantities: Buckets
     tenders: tuple[TenderFact, ...]
     fulfillments: tuple[FulfillmentFact, ...]
+    holds: tuple[HoldFact, ...] = ()  # those that stand
     rules: OrderRules = OrderRules()
     changed_at: datetime
 
@@ -226,7 +255,7 @@ def _payment_status(facts: OrderFacts) -> str:
 
 def _first_wait(facts: OrderFacts) -> Wait:
     """The wait whose deadline comes first."""
-    waits = [*_payment_waits(facts), *_stock_waits(facts), *_fulfillment_waits(facts)]
+    waits = [*_payment_waits(facts), *_stock_waits(facts), *_fulfillment_waits(facts), *_hold_waits(facts)]
     if not waits:
         since = facts.changed_at
         waits = [
@@ -254,9 +283,9 @@ def _payment_waits(facts: OrderFacts) -> list[Wait]:
 
 
 def _stock_waits(facts: OrderFacts) -> list[Wait]:
-    paid = facts.tenders == () or all(t.state not in (PaymentState.PENDING, PaymentState.FAILED) for t in facts.tenders)
+    """Units that are about to be committed to nodes. Where a hold keeps some of them back, it is waited for."""
     unallocated = facts.quantities.of(Bucket.OPEN, Bucket.RESERVED)
-    if not paid or not unallocated:
+    if not _is_paid(facts) or not unallocated or any(_stops_allocation(h, facts) for h in facts.holds):
         return []
     since = facts.changed_at
     return [
@@ -288,14 +317,44 @@ _FULFILLMENT_WAITS = {
 def _fulfillment_waits(facts: OrderFacts) -> list[Wait]:
     waits = []
     for fulfillment in facts.fulfillments:
-        if fulfillment.state not in _FULFILLMENT_WAITS:
+        if fulfillment.state not in _FULFILLMENT_WAITS or any(_stops(h, fulfillment) for h in facts.holds):
             continue
         waiting_on, cause, text = _FULFILLMENT_WAITS[fulfillment.state]
         waits.append(_wait(fulfillment, waiting_on, Team.FULFILLMENT, cause, text))
     return waits
 
 
-def _wait(fact: TenderFact | FulfillmentFact, waiting_on: WaitingOn, owner: Team, cause: str, next_event: str) -> Wait:
+def _hold_waits(facts: OrderFacts) -> list[Wait]:
+    """The holds that stand in the way of what would be next."""
+    return [
+        _wait(hold, WaitingOn.HOLD, hold.owner, "hold", f"the {hold.type} hold is released or rejected")
+        for hold in facts.holds
+        if _stops_allocation(hold, facts)
+        or _stops_refund(hold, facts)
+        or any(_stops(hold, part) for part in facts.fulfillments)
+    ]
+
+
+def _is_paid(facts: OrderFacts) -> bool:
+    return all(t.state not in (PaymentState.PENDING, PaymentState.FAILED) for t in facts.tenders)
+
+
+def _stops_allocation(hold: HoldFact, facts: OrderFacts) -> bool:
+    return HoldBlock.SCHEDULE in hold.blocks and hold.unplaced and _is_paid(facts)
+
+
+def _stops_refund(hold: HoldFact, facts: OrderFacts) -> bool:
+    kept = sum(t.captured_minor - t.refunded_minor for t in facts.tenders)
+    return HoldBlock.REFUND in hold.blocks and facts.quantities.live == 0 and kept > facts.owed_minor
+
+
+def _stops(hold: HoldFact, part: FulfillmentFact) -> bool:
+    return next_step(part.state, part.stage, booked=part.tracking is not None) in hold.blocks and hold.covers(part)
+
+
+def _wait(
+    fact: TenderFact | FulfillmentFact | HoldFact, waiting_on: WaitingOn, owner: Team, cause: str, next_event: str
+) -> Wait:
     return Wait(
         waiting_on=waiting_on,
         owner=owner,
@@ -307,8 +366,11 @@ def _wait(fact: TenderFact | FulfillmentFact, waiting_on: WaitingOn, owner: Team
 
 
 def digest(facts: OrderFacts, status: OrderStatus) -> str:
-    """What must be the same in workflow and database once both are quiet: states, quantities, money; no times."""
-    content = {
+    """What must be the same in workflow and database once both are quiet: states, quantities, money; no times.
+
+    Holds count while the order is open; they end with it.
+    """
+    content: dict[str, object] = {
         "status": status,
         "owed": facts.owed_minor,
         "quantities": facts.quantities.nonzero(),
@@ -317,6 +379,8 @@ def digest(facts: OrderFacts, status: OrderStatus) -> str:
         ),
         "fulfillments": sorted((f.fulfillment_id, f.state, f.stage, f.captured) for f in facts.fulfillments),
     }
+    if facts.holds and status not in TERMINAL_STATUSES:
+        content["holds"] = sorted((h.hold_id, h.type, sorted(h.blocks), h.line_no) for h in facts.holds)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -379,6 +443,15 @@ def after_report(kind: ReportKind, state: FulfillmentState, stage: Bucket) -> tu
     if kind is ReportKind.HANDED_OVER and stage is not Bucket.PACKED:
         raise IllegalTransition(f"{kind} needs a packed parcel, the units are {stage}; possible: {possible}")
     return target, bucket or stage
+
+
+def next_step(state: FulfillmentState, stage: Bucket, *, booked: bool) -> HoldBlock | None:
+    """The step of ours that this fulfillment order waits for, by the name under which a hold can stop it."""
+    if state is FulfillmentState.OPEN:
+        return HoldBlock.RELEASE
+    if state is FulfillmentState.IN_PROGRESS and stage is Bucket.PACKED and not booked:
+        return HoldBlock.SHIP
+    return None
 
 
 def deadline_after(state: FulfillmentState, stage: Bucket, rules: OrderRules, now: datetime) -> datetime:

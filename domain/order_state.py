@@ -3,6 +3,7 @@
 Changed in synchronous code only. `facts` gives what the header is derived from.
 """
 
+from collections.abc import Container
 from datetime import date, datetime, timedelta
 
 from pydantic import BaseModel, Field
@@ -12,14 +13,17 @@ from domain.lifecycle import (
     FulfillmentFact,
     FulfillmentState,
     Header,
+    HoldFact,
+    HoldState,
     OrderFacts,
     PaymentState,
+    Team,
     TenderFact,
     TrackingState,
     deadline_after,
     derive_header,
 )
-from domain.orders import OrderRules, PlaceOrder
+from domain.orders import AtLimit, HoldBlock, HoldType, OrderRules, PlaceOrder
 from domain.quantities import Bucket, Buckets
 from domain.shares import Components, LineAmounts, LineShares, freeze
 
@@ -78,6 +82,11 @@ class Fulfillment(BaseModel):
         return self.seen.get(TrackingState.DELIVERED)
 
     @property
+    def line_nos(self) -> tuple[int, ...]:
+        """The lines that it has units of."""
+        return tuple(line_no for line_no, _ in self.lines)
+
+    @property
     def units(self) -> int:
         """Units in this part."""
         return sum(quantity for _, quantity in self.lines)
@@ -118,6 +127,30 @@ class Tender(BaseModel):
         return self.authorized_minor - self.captured_minor - self.capturing_minor
 
 
+class Hold(BaseModel):
+    """A block on some steps, of the whole order or of the fulfillment orders that contain one line."""
+
+    hold_id: str
+    type: HoldType
+    blocks: tuple[HoldBlock, ...]
+    owner: Team
+    at_limit: AtLimit
+    line_no: int | None = None
+    since: datetime
+    deadline: datetime
+    state: HoldState = HoldState.PLACED
+    overdue: bool = False  # its limit has passed and its owner was asked: it stands until somebody decides
+
+    @property
+    def live(self) -> bool:
+        """Whether it stands."""
+        return self.state is HoldState.PLACED
+
+    def covers(self, line_nos: Container[int]) -> bool:
+        """Whether what contains these lines is within its scope."""
+        return self.line_no is None or self.line_no in line_nos
+
+
 class OrderState(BaseModel):
     """Everything the workflow knows. Serializable, so that it can be carried to a new run."""
 
@@ -126,9 +159,11 @@ class OrderState(BaseModel):
     lines: dict[int, LineState]
     tenders: list[Tender]
     fulfillments: dict[str, Fulfillment] = Field(default_factory=dict)
+    holds: dict[str, Hold] = Field(default_factory=dict)  # those that have ended too
     placements: tuple[tuple[int, str, int], ...] = ()  # held units: line number, node, units
     barred: tuple[tuple[str, str], ...] = ()  # nodes that were short: node, SKU
     generation: int = 1
+    oldest_held: int = 1  # the oldest generation that `placements` may come from
     version: int = 0
     acceptance: str | None = None  # the answer of `accept`, as JSON
     rejected: bool = False
@@ -200,9 +235,22 @@ class OrderState(BaseModel):
             line.buckets = line.buckets.moved(source, target, quantity)
 
     @property
+    def excess_minor(self) -> int:
+        """What was taken beyond what is owed."""
+        return sum(t.captured_minor - t.refunded_minor for t in self.tenders) - self.owed_minor
+
+    @property
     def due_until(self) -> datetime | None:
         """When the promise in force is over. Whether it was kept is judged by the original one."""
         return self.current_until or self.promised_until
+
+    def hold_units(self, units: tuple[tuple[int, str, int], ...]) -> None:
+        """Open units (line number, node, units) are held at nodes, beside what is held already."""
+        self.move(tuple((line_no, quantity) for line_no, _, quantity in units), Bucket.OPEN, Bucket.RESERVED)
+        held: dict[tuple[int, str], int] = {}
+        for line_no, node, quantity in (*self.placements, *units):
+            held[line_no, node] = held.get((line_no, node), 0) + quantity
+        self.placements = tuple((line_no, node, quantity) for (line_no, node), quantity in held.items())
 
     def release_held(self, units: tuple[tuple[int, str, int], ...], target: Bucket) -> None:
         """Take held units (line number, node, units) out of the reservation, whose time limit ends with its last."""
@@ -239,6 +287,11 @@ class OrderState(BaseModel):
         """The fulfillment order behind a parcel."""
         return next((f for f in self.fulfillments.values() if f.shipment_id == shipment_id), None)
 
+    @property
+    def live_holds(self) -> list[Hold]:
+        """The holds that stand."""
+        return [hold for hold in self.holds.values() if hold.live]
+
     def paid(self) -> bool:
         """Whether every tender is authorized (or further)."""
         return all(t.state not in (PaymentState.PENDING, PaymentState.FAILED) for t in self.tenders)
@@ -258,8 +311,25 @@ class OrderState(BaseModel):
             quantities=self.quantities,
             tenders=() if self.rejected else tuple(_tender_fact(t) for t in self.tenders),
             fulfillments=tuple(_fulfillment_fact(f) for f in self.fulfillments.values()),
+            holds=tuple(self._hold_fact(h) for h in self.live_holds),
             rules=self.rules,
             changed_at=self.changed_at,
+        )
+
+    def _hold_fact(self, hold: Hold) -> HoldFact:
+        parts = self.fulfillments.values() if hold.line_no is not None else ()
+        return HoldFact(
+            hold_id=hold.hold_id,
+            type=hold.type,
+            blocks=hold.blocks,
+            owner=hold.owner,
+            line_no=hold.line_no,
+            parts=tuple(p.fulfillment_id for p in parts if hold.covers(p.line_nos)),
+            unplaced=any(
+                line.buckets.of(Bucket.OPEN, Bucket.RESERVED) for n, line in self.lines.items() if hold.covers((n,))
+            ),
+            since=hold.since,
+            deadline=hold.deadline,
         )
 
     def header(self) -> Header:

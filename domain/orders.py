@@ -179,3 +179,36 @@ class CarrierEventType(StrEnum):
 
 
 PaymentFact = Literal["method_updated", "authorized", "declined"]
+
+
+class HoldType(StrEnum):
+    """Why an order is held. The rules of each type stand in `domain/holds.py`."""
+
+    FRAUD = "fraud"  # somebody looks whether the customer is who they say
+    ADDRESS = "address"  # the parcel might not arrive there
+    PAYMENT = "payment"  # the money is not safe any more
+    CREDIT = "credit"  # the customer owes too much already
+    MANUAL = "manual"  # a person wants it to wait
+    QUALITY = "quality"  # the goods might be faulty
+
+
+class HoldBlock(StrEnum):
+    """A step that a hold can stop."""
+
+    SCHEDULE = "schedule"  # committing units to a node
+    RELEASE = "release"  # handing the work to the node
+    SHIP = "ship"  # buying the label
+    REFUND = "refund"  # giving captured money back
+
+
+class AtLimit(StrEnum):
+    """What happens when a hold has stood for its whole time."""
+
+    RELEASE = "release"  # the order goes on
+    REJECT = "reject"  # what it holds is cancelled
+    ESCALATE = "escalate"  # it stands, and a case asks its owner to decide
+
+
+HoldDecision = Literal["release", "reject"]
+HoldReason = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z_]{0,39}$")]
+"""Why, as a short code. Free text may hold personal data, and must not enter a history."""

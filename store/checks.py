@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from domain.lifecycle import FulfillmentFact, OrderFacts, TenderFact, derive_header
+from domain.lifecycle import FulfillmentFact, HoldFact, OrderFacts, TenderFact, derive_header
 from domain.quantities import Buckets
 from store.laws import CHECKS, Check
 
@@ -73,7 +73,7 @@ RETURNING o.provider_ref
 _FACTS = text("""
 SELECT o.order_id, o.total_minor, o.owed_minor, o.rejection IS NOT NULL AS rejected, o.status, o.payment_status,
   o.fulfillment_status, o.state_digest, q.quantities, coalesce(t.tenders, '[]') AS tenders,
-  coalesce(f.fulfillments, '[]') AS fulfillments
+  coalesce(f.fulfillments, '[]') AS fulfillments, coalesce(h.holds, '[]') AS holds
   FROM (SELECT * FROM orders WHERE order_id > :after ORDER BY order_id LIMIT :page) o
   LEFT JOIN LATERAL (SELECT json_build_object('open', sum(open), 'reserved', sum(reserved),
      'backordered', sum(backordered), 'allocated', sum(allocated), 'released', sum(released),
@@ -89,6 +89,9 @@ SELECT o.order_id, o.total_minor, o.owed_minor, o.rejection IS NOT NULL AS rejec
      'state', state, 'stage', stage, 'units', units, 'captured', captured, 'since', wait_since,
      'deadline', wait_deadline)) AS fulfillments
      FROM fulfillment_orders WHERE order_id = o.order_id) f ON true
+  LEFT JOIN LATERAL (SELECT json_agg(json_build_object('hold_id', hold_id, 'type', type, 'blocks', blocks,
+     'line_no', line_no, 'owner', owner, 'since', placed_at, 'deadline', expires_at)) AS holds
+     FROM holds WHERE order_id = o.order_id AND live) h ON true
  ORDER BY o.order_id
 """)
 _SAMPLE = text("""
@@ -212,6 +215,7 @@ def _header_of(row: object) -> tuple[str, ...] | None:
                     FulfillmentFact.model_validate(f)
                     for f in values["fulfillments"]  # type: ignore[attr-defined]
                 ),
+                "holds": tuple(HoldFact.model_validate(h) for h in values["holds"]),  # type: ignore[attr-defined]
                 "changed_at": _ANY_TIME,
             }
         )

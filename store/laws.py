@@ -302,13 +302,21 @@ _CONTROL = (
         "I9",
         "stuck_order",
         "commerce",
-        "an open order names who is waited for; past the deadline an exception case is open",
+        "an open order names who is waited for; past the deadline a case is open, or was dismissed",
         """
 SELECT o.order_id AS key FROM orders o WHERE NOT o.terminal
    AND (o.waiting_on IS NULL OR o.wait_owner IS NULL OR o.wait_deadline IS NULL
         OR o.wait_deadline < now() - interval '2 minutes' AND NOT EXISTS
-           (SELECT 1 FROM exceptions e WHERE e.order_id = o.order_id AND e.open AND e.owner IS NOT NULL))
+           (SELECT 1 FROM exceptions e WHERE e.order_id = o.order_id AND e.owner IS NOT NULL
+               AND (e.open OR e.resolution = 'dismiss' AND e.closed_at > o.wait_deadline)))
 """,
+    ),
+    Check(
+        "I9",
+        "hold_outlives_order",
+        "service",
+        "a hold ends with its order at the latest",
+        "SELECT hold_id AS key FROM holds h JOIN orders o USING (order_id) WHERE o.terminal AND h.live",
     ),
     Check(
         "I10",

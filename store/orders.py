@@ -15,10 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from domain.cases import case_is_over
 from domain.ids import derived_id
-from domain.lifecycle import FulfillmentFact, Header, OrderFacts, OrderStatus, TenderFact, derive_header
+from domain.lifecycle import FulfillmentFact, Header, HoldFact, OrderFacts, OrderStatus, TenderFact, derive_header
 from domain.orders import SYSTEM, Actor, OrderRules
 from domain.quantities import Buckets
 from domain.timeline import sentence
+from store import holds
 from store.engine import transaction
 
 T = TypeVar("T")
@@ -112,7 +113,15 @@ SELECT o.total_minor, o.owed_minor, o.rules, o.rejection IS NOT NULL AS rejected
        'state', f.state, 'stage', f.stage, 'units', f.units, 'captured', f.captured, 'tracking', s.tracking,
        'since', f.wait_since, 'deadline', f.wait_deadline) ORDER BY f.fulfillment_id), '[]')
      FROM fulfillment_orders f LEFT JOIN shipments s USING (shipment_id) WHERE f.order_id = o.order_id)
-     AS fulfillments
+     AS fulfillments,
+  (SELECT coalesce(json_agg(json_build_object('hold_id', h.hold_id, 'type', h.type, 'blocks', h.blocks,
+       'line_no', h.line_no, 'owner', h.owner, 'since', h.placed_at, 'deadline', h.expires_at,
+       'parts', (SELECT coalesce(json_agg(l.fulfillment_id ORDER BY l.fulfillment_id), '[]') FROM fulfillment_lines l
+                  WHERE l.order_id = h.order_id AND l.line_no = h.line_no),
+       'unplaced', EXISTS (SELECT 1 FROM order_lines l WHERE l.order_id = h.order_id
+                              AND l.line_no = coalesce(h.line_no, l.line_no) AND l.open + l.reserved > 0))
+       ORDER BY h.hold_id), '[]')
+     FROM holds h WHERE h.order_id = o.order_id AND h.live) AS holds
   FROM orders o WHERE o.order_id = :order_id
 """)
 
@@ -148,7 +157,16 @@ ON CONFLICT (order_id, command_id) DO UPDATE
 """)
 
 _CLOSE_CASES = text("""
-UPDATE exceptions SET state = 'auto_closed', closed_at = now() WHERE exception_id = ANY(:ids) AND open
+UPDATE exceptions e SET closed_at = now(), updated_at = now(), state = CASE
+    WHEN EXISTS (SELECT 1 FROM commands c WHERE c.order_id = e.order_id AND c.command_id = e.command_id
+                    AND c.state = 'received') THEN 'resolved' ELSE 'auto_closed' END
+ WHERE exception_id = ANY(:ids) AND open
+""")
+_RESOLVE_CASES = text("""
+UPDATE exceptions e SET state = 'resolved', closed_at = now(), updated_at = now()
+  FROM commands c
+ WHERE e.order_id = :order_id AND e.open AND c.order_id = e.order_id AND c.command_id = e.command_id
+   AND c.state = 'applied' AND c.outcome ->> 'state' IS DISTINCT FROM 'declined'
 """)
 _OPEN_CASES = text("""
 SELECT exception_id, code, created_at FROM exceptions WHERE order_id = :order_id AND open
@@ -202,6 +220,7 @@ async def load_facts(connection: AsyncConnection, order_id: str, now: datetime) 
         quantities=Buckets.model_validate(row["quantities"]),
         tenders=tuple(TenderFact.model_validate(t) for t in row["tenders"]),
         fulfillments=tuple(FulfillmentFact.model_validate(f) for f in row["fulfillments"]),
+        holds=tuple(HoldFact.model_validate(h) for h in row["holds"]),
         rules=OrderRules.model_validate(row["rules"]),
         changed_at=now,
     )
@@ -211,6 +230,8 @@ async def finish(change: OrderChange) -> None:
     """Derive the header, append the timeline, settle the commands."""
     facts = await load_facts(change.connection, change.order_id, change.now)
     header = derive_header(facts)
+    if header.terminal and facts.holds:
+        await _end_holds(change)
     if header.terminal and change.status != header.status and header.status is not OrderStatus.REJECTED:
         change.say(f"order.{header.status}")
     change.header = header
@@ -233,8 +254,16 @@ async def finish(change: OrderChange) -> None:
         },
     )
     await _append(change)
+    if change.has_case and change.commands:
+        await change.connection.execute(_RESOLVE_CASES, {"order_id": change.order_id})
     if change.has_case or header.terminal:
         await _close_cases(change, facts, terminal=header.terminal)
+
+
+async def _end_holds(change: OrderChange) -> None:
+    """A hold ends with its order at the latest: there is nothing left that it could stop."""
+    for hold_id, hold_type in await holds.end_all(change.connection, change.order_id, SYSTEM, change.now):
+        change.say("hold.released", cause="order_over", hold_id=hold_id, type=hold_type, reason="order_over")
 
 
 async def _close_cases(change: OrderChange, facts: OrderFacts, *, terminal: bool) -> None:

@@ -75,7 +75,7 @@ SELECT DISTINCT node_id FROM reservations WHERE order_id = :order_id AND state =
 
 _EXPIRED = text("""
 SELECT line_no, sku, node_id, qty FROM reservations
- WHERE order_id = :order_id AND generation = :generation AND state = 'expired' ORDER BY line_no, node_id
+ WHERE order_id = :order_id AND generation >= :generation AND state = 'expired' ORDER BY line_no, node_id
 """)
 
 _COMMIT = text("""
@@ -97,12 +97,15 @@ UPDATE reservations SET state = 'consumed' WHERE fulfillment_id = :fulfillment_i
 """)
 
 _CUT = text("""
-WITH wanted AS (
-  SELECT r.reservation_key, r.qty, w.quantity
+WITH rows AS (
+  SELECT r.reservation_key, r.qty, w.quantity - coalesce(sum(r.qty) OVER (PARTITION BY r.line_no, r.node_id
+           ORDER BY r.generation ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS wanted
     FROM unnest(CAST(:lines AS int[]), CAST(:nodes AS text[]), CAST(:quantities AS int[]))
          AS w(line_no, node_id, quantity)
     JOIN reservations r ON r.order_id = :order_id AND r.line_no = w.line_no AND r.node_id = w.node_id
      AND r.state IN ('held','committed') AND r.fulfillment_id IS NOT DISTINCT FROM CAST(:fulfillment_id AS text)
+), wanted AS (
+  SELECT reservation_key, qty, least(qty, wanted) AS quantity FROM rows WHERE wanted > 0
 ), whole AS (
   UPDATE reservations r SET state = 'released' FROM wanted w
    WHERE r.reservation_key = w.reservation_key AND w.qty = w.quantity
@@ -211,7 +214,7 @@ async def held_units(connection: AsyncConnection, order_id: str, generation: int
 
 
 async def expired_units(connection: AsyncConnection, order_id: str, generation: int) -> list[Held]:
-    """What this generation of reservations held until its time was over."""
+    """What this generation of reservations, and later ones, held until their time was over."""
     rows = await connection.execute(_EXPIRED, {"order_id": order_id, "generation": generation})
     return [(row.line_no, row.sku, row.node_id, row.qty) for row in rows]
 

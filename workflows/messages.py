@@ -9,12 +9,18 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, StringConstraints
 
+from domain.lifecycle import HoldState
 from domain.orders import (
     MAX_LINES,
     Actor,
+    AtLimit,
     CancelReason,
     CarrierEventType,
     Frozen,
+    HoldBlock,
+    HoldDecision,
+    HoldReason,
+    HoldType,
     NodeTrouble,
     PaymentFact,
     Quantity,
@@ -88,6 +94,14 @@ class CancelledLine(NamedTuple):
     declined: int
 
 
+class CancelRefused(Frozen):
+    """What `cancel` would be refused with."""
+
+    code: str
+    detail: str
+    alternative: str | None = None
+
+
 class FreedStock(NamedTuple):
     """Units given back to a node."""
 
@@ -114,6 +128,47 @@ class CancelOutcome(Frozen):
     authorization_to_release_minor: int = 0
     order_version: int
     answer_by: datetime | None = None
+
+
+class PlaceHold(Frozen):
+    """Stop some steps of an order, or of the fulfillment orders that contain one line.
+
+    Without `blocks` and `lasts_s` the type decides. `reason` is a short code, never free text.
+    """
+
+    command_id: CommandKey
+    type: HoldType
+    line_no: Annotated[int, Field(ge=1, strict=True)] | None = None
+    blocks: tuple[HoldBlock, ...] = Field(default=(), max_length=4)
+    lasts_s: Annotated[int, Field(ge=1, le=10**8, strict=True)] | None = None
+    reason: HoldReason = "unspecified"
+    actor: Actor | None = None
+
+
+class ReleaseHold(Frozen):
+    """End a hold: let the order go on, or cancel what it holds."""
+
+    command_id: CommandKey
+    hold_id: Annotated[str, StringConstraints(max_length=64)]
+    decision: HoldDecision = "release"
+    reason: HoldReason = "unspecified"
+    actor: Actor | None = None
+
+
+class HoldOutcome(Frozen):
+    """A hold after a command. With `rejected` the cancellation of what it held is under way."""
+
+    hold_id: str
+    type: HoldType
+    state: HoldState
+    blocks: tuple[HoldBlock, ...]
+    line_no: int | None = None
+    owner: str
+    at_limit: AtLimit
+    placed_at: datetime
+    expires_at: datetime
+    cancellation_id: str | None = None
+    order_version: int
 
 
 class NodeReport(Frozen):

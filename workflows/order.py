@@ -11,11 +11,16 @@ with workflow.unsafe.imports_passed_through():
     from activities.payments import ALREADY_CAPTURED, MoneyAsk, MoneyMoved, PaymentActivities
     from activities.shipments import ShipmentActivities, VoidLabelAsk, WorkAsk, WorkDone
     from activities.stock import AllocateAsk, Allocated, ReserveAsk, StockActivities, StockReserved, StockShort
+    from domain.holds import blocked, nodes_to_allocate, units_to_source
     from domain.lifecycle import FulfillmentState, PaymentState, TrackingState, deadline_after
     from domain.order_state import Fulfillment, Tender
-    from domain.orders import CancelReason, PlaceOrder, Split
+    from domain.orders import CancelReason, HoldBlock, PlaceOrder, Split
     from domain.quantities import Bucket
     from workflows.messages import Accepted, OrderClosed, Rejected, ShortLine
+
+
+LOST_PAUSE = timedelta(seconds=5)
+"""Between two attempts to commit units that the database no longer holds."""
 
 
 @workflow.defn(name="Order")
@@ -81,9 +86,10 @@ class Order(OrderPaying):
         self._describe()
 
     def _apply_reservation(self, outcome: StockReserved) -> None:
-        self.s.placements = tuple(outcome.placements)
+        if not self.s.placements:
+            self.s.oldest_held = self.s.generation
+        self.s.hold_units(tuple((p.line_no, p.node_id, p.quantity) for p in outcome.placements))
         self.s.reserved_until = outcome.reserved_until
-        self.s.move(tuple((p.line_no, p.quantity) for p in outcome.placements), Bucket.OPEN, Bucket.RESERVED)
 
     # --- payment --------------------------------------------------------------------------------------
 
@@ -138,19 +144,21 @@ class Order(OrderPaying):
     async def _fulfill(self) -> None:
         """Allocate, then one track per fulfillment order, until no unit is under way. Nodes may give units back."""
         while True:
-            await workflow.wait_condition(
-                lambda: not self._deciding and (self._unplaced() > 0 or self._nothing_under_way())
-            )
-            if self.s.quantities.open:
+            await workflow.wait_condition(lambda: not self._deciding and (self._may_place() or self._is_placed()))
+            if units_to_source(self.s):
                 await self._reserve_again()
-            elif self.s.quantities.reserved:
+            elif nodes_to_allocate(self.s):
                 self._tracks += [asyncio.create_task(self._track(part)) for part in await self._allocate()]
             else:
                 return
 
-    def _unplaced(self) -> int:
-        """Units that are not committed to a node."""
-        return self.s.quantities.of(Bucket.OPEN, Bucket.RESERVED)
+    def _may_place(self) -> bool:
+        """Whether there are units that a node should hold or get now. What a hold keeps back waits."""
+        return bool(units_to_source(self.s) or nodes_to_allocate(self.s))
+
+    def _is_placed(self) -> bool:
+        """Whether nothing is left to place, and every part is over."""
+        return self._nothing_under_way() and not self.s.quantities.of(Bucket.OPEN, Bucket.RESERVED)
 
     def _nothing_under_way(self) -> bool:
         """Whether every part is over, or delivered and paid. A broken track is raised, not awaited."""
@@ -162,12 +170,11 @@ class Order(OrderPaying):
     async def _reserve_again(self) -> None:
         """Units lost their place, because the payment came late or a node is short: hold them again, or give up."""
         self.s.generation += 1
-        units = tuple((n, line.buckets.open) for n, line in self.s.lines.items() if line.buckets.open)
         self._deciding = True
         ask = ReserveAsk(
             order=self.s.order,
             generation=self.s.generation,
-            open_units=units,
+            open_units=units_to_source(self.s),
             barred=self.s.barred,
             cause="short_pick" if self.s.barred else "reservation_expired",
         )
@@ -185,20 +192,22 @@ class Order(OrderPaying):
             await self._give_up(CancelReason.OUT_OF_STOCK)
             return
         missing = tuple((line.line_no, line.requested - line.available) for line in short.lines)
-        unplaced = tuple((n, line.buckets.open) for n, line in self.s.lines.items() if line.buckets.open)
-        await self._give_up(CancelReason.OUT_OF_STOCK, missing or unplaced)
+        await self._give_up(CancelReason.OUT_OF_STOCK, missing or units_to_source(self.s))
 
     async def _allocate(self) -> list[Fulfillment]:
-        """Commit the held units: one fulfillment order per node."""
+        """Commit the held units that no hold keeps back: one fulfillment order per node."""
         self._deciding = True
-        reserved = self.s.quantities.reserved
-        ask = AllocateAsk(order_id=self.s.order.order_id, generation=self.s.generation, units=reserved)
-        outcome = await self._database(StockActivities.allocate, ask, f"Commit {reserved} units")
+        nodes = nodes_to_allocate(self.s)
+        units = sum(quantity for _, node, quantity in self.s.placements if node in nodes)
+        ask = AllocateAsk(order_id=self.s.order.order_id, generation=self.s.generation, units=units, nodes=nodes)
+        outcome = await self._database(StockActivities.allocate, ask, f"Commit {units} units")
         parts = self._apply_allocation(outcome) if isinstance(outcome, Allocated) else []
         self._deciding = False
         if not parts:
             self.s.reserved_until = workflow.now()
             await self._expire()
+            # units that still seem held are gone by a command whose task was lost; it is on its way here again
+            await self._until(lambda: not self.s.quantities.reserved, workflow.now() + LOST_PAUSE)
         self._show()
         return parts
 
@@ -219,7 +228,10 @@ class Order(OrderPaying):
             self.s.fulfillments[part.fulfillment_id] = part
             self._grants[f"release:{part.fulfillment_id}"] = outcome.grant
             parts.append(part)
-        self.s.reserved_until, self.s.placements = None, ()
+        committed = {part.node_id for part in parts}
+        self.s.placements = tuple(placement for placement in self.s.placements if placement[1] not in committed)
+        if not self.s.placements:
+            self.s.reserved_until = None
         self.s.changed_at = now
         return parts
 
@@ -240,7 +252,7 @@ class Order(OrderPaying):
 
     async def _release(self, part: Fulfillment) -> None:
         number, grant = 1, self._grants.pop(f"release:{part.fulfillment_id}", None)
-        while part.stage is Bucket.ALLOCATED:
+        while await self._is_next(part, Bucket.ALLOCATED, HoldBlock.RELEASE):
             seen, part.in_call = self._retries, True
             lines = tuple((n, self.s.lines[n].sku, q) for n, q in part.lines)
             ask = self._work(part).model_copy(update={"lines": lines, "number": number, "grant": grant})
@@ -264,13 +276,19 @@ class Order(OrderPaying):
             await self._attention("node_refused", "fulfillment", f"{part.node_id} refused the work: {outcome.code}")
             await self._retry_or_cancelled(part, seen)
 
+    async def _is_next(self, part: Fulfillment, stage: Bucket, step: HoldBlock) -> bool:
+        """Whether the step is to be done, once no hold stops it any more."""
+        while part.stage is stage and blocked(self.s, step, part):
+            await workflow.wait_condition(lambda: part.stage is not stage or not blocked(self.s, step, part))
+        return part.stage is stage
+
     async def _retry_or_cancelled(self, part: Fulfillment, seen: int) -> None:
         await workflow.wait_condition(lambda: self._retries > seen or _is_over(part))
 
     async def _book(self, part: Fulfillment) -> None:
         """Buy the label once the parcel is packed."""
         ask = self._work(part).model_copy(update={"grant": self._grants.pop(f"book:{part.fulfillment_id}", None)})
-        while part.stage is Bucket.PACKED and part.tracking_number is None:
+        while await self._is_next(part, Bucket.PACKED, HoldBlock.SHIP) and part.tracking_number is None:
             seen, part.in_call = self._retries, True
             summary = f"Book the carrier for {part.shipment_id}"
             outcome = await self._provider(ShipmentActivities.book, ask, summary, "booking_failing")
@@ -351,7 +369,9 @@ class Order(OrderPaying):
 
     async def _refund_excess(self) -> None:
         """Money that was taken behind our back for units that nobody owes any more goes home."""
-        excess = sum(t.captured_minor - t.refunded_minor for t in self.s.tenders) - self.s.owed_minor
+        excess = self.s.excess_minor
+        while excess > 0 and blocked(self.s, HoldBlock.REFUND):
+            await workflow.wait_condition(lambda: not blocked(self.s, HoldBlock.REFUND))
         for tender in reversed(self.s.tenders):
             amount = min(excess, tender.captured_minor - tender.refunded_minor)
             seq = 1

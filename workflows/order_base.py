@@ -13,9 +13,10 @@ with workflow.unsafe.imports_passed_through():
     from activities.contract import Grant
     from activities.records import CaseAsk, RecordActivities
     from activities.stock import ExpireAsk, StockActivities
+    from domain.holds import on_hold
     from domain.lifecycle import FulfillmentState, PaymentState, WaitingOn
     from domain.money import format_minor
-    from domain.order_state import OrderState
+    from domain.order_state import Hold, OrderState
     from domain.orders import PlaceOrder
     from domain.quantities import Bucket
     from workflows import policies, visibility
@@ -124,7 +125,8 @@ class OrderBase:
                 key = f"payment:{tender.tender_id}:{tender.seq}"
                 found.append(Due(tender.deadline, key, "payment_pending", "finance", "the provider did not answer"))
         for part in self.s.fulfillments.values():
-            if part.state not in (FulfillmentState.CLOSED, FulfillmentState.CANCELLED, FulfillmentState.REJECTED):
+            over = (FulfillmentState.CLOSED, FulfillmentState.CANCELLED, FulfillmentState.REJECTED)
+            if part.state not in over and not on_hold(self.s, part):
                 key = f"{part.fulfillment_id}:{part.state}:{part.stage}"
                 code = _SILENCE.get(part.state, "node_silent")
                 found.append(Due(part.deadline, key, code, "fulfillment", f"{part.node_id}: {part.state} for too long"))
@@ -148,7 +150,7 @@ class OrderBase:
             return
         self._deciding = True
         try:
-            ask = ExpireAsk(order_id=self.s.order.order_id, generation=self.s.generation)
+            ask = ExpireAsk(order_id=self.s.order.order_id, generation=self.s.oldest_held)
             gone = await self._database(StockActivities.expire, ask, "Give back what was held too long")
             if gone.units:
                 self.s.move(gone.units, Bucket.RESERVED, Bucket.OPEN)
@@ -181,6 +183,9 @@ class OrderBase:
         put(visibility.PROMISE_STATE.value_set(self.s.promise_state), self.s.promise_state)
         if nodes:
             put(visibility.SHIP_NODES.value_set(nodes), nodes)
+        holds = [] if header.terminal else sorted({h.type.value for h in self.s.live_holds})
+        if holds or self._shown.get("OrderHolds"):
+            put(visibility.ORDER_HOLDS.value_set(holds) if holds else visibility.ORDER_HOLDS.value_unset(), holds)
         if self.s.due_until:
             put(visibility.PROMISED_BY.value_set(self.s.due_until), self.s.due_until)
         if self.s.attention:
@@ -237,6 +242,7 @@ def describe(state: OrderState) -> str:
         f"{f.node_id} {f.state}" + (f" ({f.tracking_number} {f.tracking})" if f.tracking_number else "")
         for f in state.fulfillments.values()
     )
+    holds = "" if header.terminal else "; ".join(_told(hold) for hold in state.live_holds)
     return "\n".join(
         [
             f"- **Waiting on** {waiting}",
@@ -244,7 +250,14 @@ def describe(state: OrderState) -> str:
             f"- **Money** owed {money(state.owed_minor)}, authorized {money(authorized)}, "
             f"captured {money(captured)}, refunded {money(refunded)}",
             f"- **Shipments** {parcels or 'none'}",
+            f"- **Holds** {holds or 'none'}",
             f"- **Open case** {', '.join(state.attention) or 'none'}",
             "- **If stuck** send the update `retry_now`; never terminate: that skips every release and refund",
         ]
     )
+
+
+def _told(hold: Hold) -> str:
+    scope = "" if hold.line_no is None else f" line {hold.line_no}"
+    until = f"{'overdue since' if hold.overdue else 'until'} {hold.deadline:%d %b %H:%M} UTC"
+    return f"{hold.type}{scope} blocks {', '.join(hold.blocks)} {until}, owner {hold.owner} ({hold.hold_id})"

@@ -27,6 +27,7 @@ with workflow.unsafe.imports_passed_through():
         CancelledLine,
         CancelOrder,
         CancelOutcome,
+        CancelRefused,
         FreedStock,
         LineUnits,
     )
@@ -38,6 +39,16 @@ class Freed(NamedTuple):
     node_id: str
     line_no: int
     quantity: int
+
+
+class Decided(NamedTuple):
+    """A cancellation whose units are marked, to be carried out. The sum owed before, in minor units."""
+
+    before_minor: int
+    plan: CancellationPlan
+    cuts: tuple[PartCut, ...]
+    freed: list[Freed]
+    asked: list[Fulfillment]
 
 
 class OrderCancelling(OrderDesk):
@@ -77,10 +88,22 @@ class OrderCancelling(OrderDesk):
     async def _cancel_all(self, command: CancelOrder, actor: Actor) -> CancelOutcome:
         """Plan and mark at once, then free what is free, then hear the nodes that must agree."""
         await workflow.wait_condition(lambda: self.s.acceptance is not None and not self._deciding)
+        return await self._carry_out(command, actor, self._decide_cancel(command))
+
+    def _decide_cancel(self, command: CancelOrder) -> Decided:
+        """Synchronous: plan and mark, so that no other decision comes between.
+
+        Raises:
+            OrderRuleError: nothing of this can be cancelled.
+        """
         before = self.s.owed_minor
         plan = plan_cancellation(self.s, command.lines)
         cuts, freed = self._mark_cancelled(plan)
         asked = self._mark_asked(plan, command.command_id)
+        return Decided(before, plan, cuts, freed, asked)
+
+    async def _carry_out(self, command: CancelOrder, actor: Actor, decided: Decided) -> CancelOutcome:
+        before, plan, cuts, freed, asked = decided
         outcome = self._cancel_outcome(command, plan, before, freed, "requested" if asked else "confirmed")
         done = CancelAsk(
             order_id=self.s.order.order_id,
@@ -108,7 +131,7 @@ class OrderCancelling(OrderDesk):
     async def _give_up(self, reason: CancelReason, units: Sequence[tuple[int, int]] = ()) -> None:
         """Cancel (some units) because nothing else is left to do; somebody may have been quicker."""
         lines = tuple(LineUnits(*unit) for unit in units)
-        key = f"system:{reason}:{self.s.generation}" if lines else f"system:{reason}"
+        key = f"system:{reason}:{self.s.generation}"
         command = CancelOrder(command_id=key, reason=reason, lines=lines, actor=SYSTEM)
         try:
             await self._cancel_all(command, SYSTEM)
@@ -288,9 +311,12 @@ class OrderCancelling(OrderDesk):
         name="preview_cancel",
         description="What would cancelling do now? Changes nothing. Without an argument: everything. `[[1, 2]]`",
     )
-    def preview_cancel(self, lines: tuple[LineUnits, ...] = ()) -> CancellationPlan:
-        """The plan that `cancel` would carry out now; refusals raise with their code in the message."""
-        return plan_cancellation(self.s, lines)
+    def preview_cancel(self, lines: tuple[LineUnits, ...] = ()) -> CancellationPlan | CancelRefused:
+        """The plan that `cancel` would carry out now, or its refusal."""
+        try:
+            return plan_cancellation(self.s, lines)
+        except OrderRuleError as refusal:
+            return CancelRefused(code=refusal.code, detail=refusal.detail, alternative=refusal.alternative)
 
 
 def _cancelled_lines(

@@ -20,7 +20,14 @@ from workflows.order_base import OrderBase
 
 with workflow.unsafe.imports_passed_through():
     from activities.contract import CommandRef
-    from activities.records import COMMAND_ALTERED, DIRECT_COMMAND_REFUSED, OpenCommandAsk, RecordActivities, SettleAsk
+    from activities.records import (
+        COMMAND_ALTERED,
+        DIRECT_COMMAND_REFUSED,
+        CommandOpened,
+        OpenCommandAsk,
+        RecordActivities,
+        SettleAsk,
+    )
     from domain.ids import derived_id
     from domain.money import format_minor
     from domain.order_state import Fulfillment, Tender
@@ -35,11 +42,13 @@ with workflow.unsafe.imports_passed_through():
         CarrierEvent,
         NodeReport,
         PaymentEvent,
+        PlaceHold,
         Rejected,
+        ReleaseHold,
         RetryNow,
     )
 
-C = TypeVar("C", CancelOrder, NodeReport, CarrierEvent, PaymentEvent, RetryNow)
+C = TypeVar("C", CancelOrder, PlaceHold, ReleaseHold, NodeReport, CarrierEvent, PaymentEvent, RetryNow)
 D = TypeVar("D", bound=OrderBase)
 O = TypeVar("O", bound=BaseModel)  # noqa: E741 - O for outcome, beside C for command
 
@@ -147,6 +156,14 @@ class OrderDesk(OrderBase):
         Raises:
             SenderRefused: the command may not go on.
         """
+        return (await self._opened(command, kind, moves=moves)).actor
+
+    async def _opened(self, command: C, kind: str, *, moves: bool = True) -> CommandOpened:
+        """What is recorded about the command.
+
+        Raises:
+            SenderRefused: the command may not go on.
+        """
         ask = OpenCommandAsk(
             order_id=self.s.order.order_id,
             command_id=command.command_id,
@@ -156,7 +173,7 @@ class OrderDesk(OrderBase):
         )
         opened = await self._database(RecordActivities.open_command, ask, f"Who sent this {kind}?")
         if opened.code is None:
-            return opened.actor
+            return opened
         if opened.code == DIRECT_COMMAND_REFUSED:
             await self._refuse_signal(command, kind, opened.code, opened.detail)
         raise SenderRefused(opened.code, opened.detail)

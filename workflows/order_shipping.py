@@ -5,8 +5,8 @@ from datetime import datetime
 from temporalio import workflow
 from temporalio.common import RawValue
 
-from workflows.order_cancelling import OrderCancelling
 from workflows.order_desk import NotYet, UnknownShipment, takes_anything, validated
+from workflows.order_holding import OrderHolding
 
 with workflow.unsafe.imports_passed_through():
     from activities.contract import CommandRef
@@ -21,7 +21,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.messages import CarrierEvent, NodeReport, ReportOutcome, ScanOutcome
 
 
-class OrderShipping(OrderCancelling):
+class OrderShipping(OrderHolding):
     """The commands `node_report` and `carrier_event`."""
 
     @workflow.update(

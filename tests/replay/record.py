@@ -1,16 +1,18 @@
-"""Records the golden histories anew, from the real server: `python -m tests.replay.record`.
+"""Records the golden histories anew, from the real server: `python -m tests.replay.record`, or those that are named.
 
 One per journey. They are what running orders look like: code that cannot replay them must not be deployed.
 """
 
 import asyncio
 import json
+import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from domain.orders import CarrierEventType, ReportKind
+from domain.ids import derived_id
+from domain.orders import CarrierEventType, HoldBlock, HoldType, NodeTrouble, ReportKind
 from tests.support.eventually import eventually
 from tests.support.serving import serving
 from tests.support.shop import Order, Shop
@@ -217,6 +219,122 @@ async def garbage(shop: Shop) -> Order:
     return order
 
 
+async def cancel_units(shop: Shop) -> Order:
+    """One of three is taken off the node's list; the rest ships."""
+    await shop.stocks("LAMP", EAST=3)
+    order = await shop.place(("LAMP", 3))
+    (part,) = await shop.released(order)
+    await shop.cancel(order, lines=[(1, 1)])
+    await shop.ships(order, part)
+    await shop.delivers(order, part)
+    await order.handle.result()
+    return order
+
+
+async def cancel_picked(shop: Shop) -> Order:
+    """Cancelled when the node has picked it."""
+    await shop.stocks("LAMP", EAST=1)
+    order = await shop.place(("LAMP", 1))
+    (part,) = await shop.released(order)
+    await shop.report(order, part["fulfillment_id"], ReportKind.PICKED)
+    await shop.cancel(order)
+    await order.handle.result()
+    return order
+
+
+async def cancel_while_declined(shop: Shop) -> Order:
+    """Some units, then the rest, while the customer is asked for another payment."""
+    await shop.stocks("LAMP", EAST=2)
+    order = await shop.place(("LAMP", 2), pay="pm_declined")
+    await shop.becomes(order, wait_cause="payment_declined")
+    await shop.cancel(order, "cancel-1", lines=[(1, 1)])
+    await shop.cancel(order, "cancel-2")
+    await order.handle.result()
+    return order
+
+
+async def short_pick(shop: Shop) -> Order:
+    """One of two is damaged; the other node ships it."""
+    await shop.stocks("LAMP", EAST=2, MID=1)
+    order = await shop.place(("LAMP", 2))
+    (east,) = await shop.released(order)
+    short = {"lines": ((1, 1),), "cause": NodeTrouble.DAMAGED}
+    await shop.report(order, east["fulfillment_id"], ReportKind.SHORT, **short)
+    await shop.sees_through(order, 2)
+    return order
+
+
+async def rejected(shop: Shop) -> Order:
+    """The node rejects it and nobody else has it: cancelled."""
+    await shop.stocks("LAMP", EAST=1)
+    order = await shop.place(("LAMP", 1))
+    (east,) = await shop.released(order)
+    await shop.report(order, east["fulfillment_id"], ReportKind.REJECTED)
+    await order.handle.result()
+    return order
+
+
+async def slow_carrier(shop: Shop) -> Order:
+    """One carrier takes its time with a label while the other parcel is cancelled."""
+    await shop.stocks("LAMP", EAST=1)
+    await shop.stocks("RUG", WEST=1)
+    placed = shop.order(("LAMP", 1), ("RUG", 1))
+    order = await shop.submit(placed)
+    east, _ = await shop.released(order, 2)
+    shop.control(placed, "carriers.delay_ms", 1500)
+    await shop.report(order, east["fulfillment_id"], ReportKind.PACKED)
+    await shop.cancel(order, lines=[(2, 1)])
+    await shop.labelled(order, east)
+    await shop.report(order, east["fulfillment_id"], ReportKind.HANDED_OVER)
+    await shop.delivers(order, east)
+    await order.handle.result()
+    return order
+
+
+async def held(shop: Shop) -> Order:
+    """Held before it is committed, a line of it before its node hears of it, and before its label is bought."""
+    await shop.stocks("LAMP", EAST=1)
+    await shop.stocks("RUG", WEST=1)
+    content = {"command_id": "hold-1", "type": "credit", "line_no": 1}
+    order = await shop.starts_with(shop.order(("LAMP", 1), ("RUG", 1)), "place_hold", content)
+    (rug,) = await shop.released(order)
+    ship = await shop.hold(order, HoldType.MANUAL, "hold-2", blocks=(HoldBlock.SHIP,))
+    await shop.report(order, rug["fulfillment_id"], ReportKind.PACKED)
+    await shop.end_hold(order, derived_id("hld", order.id, "hold-1"))
+    await shop.end_hold(order, ship.hold_id)
+    await shop.labelled(order, rug)
+    await shop.report(order, rug["fulfillment_id"], ReportKind.HANDED_OVER)
+    (lamp,) = [part for part in await shop.released(order, 2) if part["node_id"] == "EAST"]
+    await shop.ships(order, lamp)
+    for part in (rug, lamp):
+        await shop.delivers(order, part)
+    await order.handle.result()
+    return order
+
+
+async def hold_rejected(shop: Shop) -> Order:
+    """The verdict is fraud: cancelled before anything was committed."""
+    await shop.stocks("LAMP", EAST=1)
+    content = {"command_id": "hold-1", "type": "fraud"}
+    order = await shop.starts_with(shop.order(("LAMP", 1)), "place_hold", content)
+    await shop.becomes(order, wait_cause="hold")
+    await shop.end_hold(order, derived_id("hld", order.id, "hold-1"), "reject")
+    await order.handle.result()
+    return order
+
+
+async def hold_limits(shop: Shop) -> Order:
+    """One hold asks its owner at its limit, gives the units back and is released late; the other one just ends."""
+    await shop.stocks("LAMP", EAST=1)
+    content = {"command_id": "hold-1", "type": "credit", "lasts_s": 3}
+    order = await shop.starts_with(shop.order(("LAMP", 1)), "place_hold", content)
+    await shop.hold(order, HoldType.MANUAL, "hold-2", lasts_s=1)
+    await shop.lapses(order)
+    await shop.end_hold(order, derived_id("hld", order.id, "hold-1"))
+    await shop.sees_through(order)
+    return order
+
+
 JOURNEYS: dict[str, tuple[Journey, dict[str, int]]] = {
     "happy": (happy, {}),
     "split": (split, {}),
@@ -236,14 +354,24 @@ JOURNEYS: dict[str, tuple[Journey, dict[str, int]]] = {
     "refused_and_retried": (refused_and_retried, {"node_accept_s": 1}),
     "outside_capture": (outside_capture, {}),
     "garbage": (garbage, {}),
+    "cancel_units": (cancel_units, {}),
+    "cancel_picked": (cancel_picked, {}),
+    "cancel_while_declined": (cancel_while_declined, {}),
+    "short_pick": (short_pick, {}),
+    "rejected": (rejected, {}),
+    "slow_carrier": (slow_carrier, {}),
+    "held": (held, {}),
+    "hold_rejected": (hold_rejected, {}),
+    "hold_limits": (hold_limits, SHORT_HOLD),
 }
 
 
-async def record(stack: RunStack) -> None:
-    """Play every journey and keep its history."""
+async def record(stack: RunStack, names: Sequence[str]) -> None:
+    """Play these journeys and keep their histories."""
     HISTORIES.mkdir(exist_ok=True)
     async with serving(await stack.new_site()) as make:
-        for name, (journey, rules) in JOURNEYS.items():
+        for name in names:
+            journey, rules = JOURNEYS[name]
             order = await journey(await make().opens(**rules))
             history = await order.handle.fetch_history()
             content = {"id": order.handle.id, "history": without_traces(history.to_json_dict())}
@@ -251,9 +379,9 @@ async def record(stack: RunStack) -> None:
 
 
 def without_traces(value: Any) -> Any:
-    """The same without the stack traces of failed attempts: they name folders, and no replay reads them."""
+    """The same without stack traces and identities: they name folders and hosts, and no replay reads them."""
     if isinstance(value, dict):
-        return {name: without_traces(inner) for name, inner in value.items() if name != "stackTrace"}
+        return {name: without_traces(inner) for name, inner in value.items() if name not in ("stackTrace", "identity")}
     return [without_traces(inner) for inner in value] if isinstance(value, list) else value
 
 
@@ -261,7 +389,7 @@ def main() -> None:
     """Record on engines of our own."""
     stack = start_run_stack()
     try:
-        asyncio.run(record(stack))
+        asyncio.run(record(stack, sys.argv[1:] or list(JOURNEYS)))
     finally:
         stack.stop()
         time.sleep(0.3)  # the SDK aborts now and then when a process ends right after a worker

@@ -78,6 +78,18 @@ CHANGES = {
         "outcome = await self._hear_nodes(",
         "outcome = outcome or await self._hear_nodes(",
     ),
+    "a gate that does not close": (
+        "held",
+        "domain/holds.py",
+        "return any(block in h.blocks and",
+        "return False and any(block in h.blocks and",
+    ),
+    "a hold's limit forgotten": (
+        "hold_limits",
+        "workflows/order_holding.py",
+        "return [*super()._dues(), *limits]",
+        "return super()._dues()",
+    ),
     "a clock of its own": (
         "happy",
         "workflows/order_base.py",

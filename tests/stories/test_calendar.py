@@ -39,7 +39,7 @@ async def test_after_a_day_without_a_payment_the_order_is_cancelled(shop: Shop, 
     await skipper.fast_forward(order.handle, timedelta(hours=1, minutes=1))
     # then
     assert (await order.handle.result()).status == "cancelled"
-    assert (await shop.command(order, "system:payment_declined"))["state"] == "applied"
+    assert (await shop.command(order, "system:payment_declined:1"))["state"] == "applied"
     assert await shop.reserved("LAMP") == {"EAST": 0}
     await shop.agrees(order)
 

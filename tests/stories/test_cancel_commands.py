@@ -131,7 +131,16 @@ async def test_a_signal_that_cannot_be_read_is_recorded_as_a_failed_command(shop
     await shop.agrees(order)
 
 
-SIGNALS = ("cancel", "node_report", "carrier_event", "payment_event", "retry_now", "accept")
+SIGNALS = (
+    "cancel",
+    "place_hold",
+    "release_hold",
+    "node_report",
+    "carrier_event",
+    "payment_event",
+    "retry_now",
+    "accept",
+)
 
 
 @pytest.mark.parametrize("content", [(), ("one", "two"), (None,)], ids=["nothing", "too much", "null"])

@@ -28,7 +28,7 @@ async def test_when_the_payment_window_ends_everything_is_released(shop_with: Sh
     assert shop.effects(order) == []
     header = await shop.header(order)
     assert (header["owed_minor"], header["promise_state"], header["waiting_on"]) == (0, "withdrawn", None)
-    command = await shop.command(order, "system:payment_declined")
+    command = await shop.command(order, "system:payment_declined:1")
     assert (command["state"], command["actor"]) == ("applied", {"kind": "system", "id": "accord"})
     assert command["outcome"]["reason"] == "payment_declined"
 

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from temporalio.api.enums.v1 import WorkflowTaskFailedCause
 
-from domain.orders import CarrierEventType
+from domain.ids import derived_id
+from domain.orders import CarrierEventType, HoldType
 from tests.support.serving import serving
 from tests.support.shop import Shop
 from tests.support.stack import Site
@@ -99,6 +100,29 @@ async def test_commands_by_signal_garbage_and_early_scans(forgetful: Callable[[]
     await shop.delivers(order, part)
     # then
     assert (await order.handle.result()).status == "completed"
+    await _never_failed(shop, order.id)
+    await shop.agrees(order)
+
+
+async def test_held_released_and_rejected(forgetful: Callable[[], Shop]) -> None:
+    """One hold lapses, one is released, one line is rejected: the same gates each time."""
+    # given
+    shop = await forgetful().opens()
+    await shop.stocks("LAMP", EAST=2)
+    await shop.stocks("RUG", WEST=1)
+    content = {"command_id": "hold-1", "type": "credit"}
+    order = await shop.starts_with(shop.order(("LAMP", 2), ("RUG", 1)), "place_hold", content)
+    await shop.becomes(order, wait_cause="hold", payment_status="authorized")
+    await shop.hold(order, HoldType.MANUAL, "hold-2", lasts_s=1)
+    quality = await shop.hold(order, HoldType.QUALITY, "hold-3", line_no=2)
+    # when
+    await shop.end_hold(order, derived_id("hld", order.id, "hold-1"))
+    await shop.end_hold(order, quality.hold_id, "reject")
+    closed = await shop.sees_through(order)
+    # then
+    assert closed.status == "completed"
+    assert dict(await shop.holds(order)) == {"credit": "released", "manual": "expired", "quality": "rejected"}
+    assert await shop.money(order) == {"authorized": 3500, "captured": 2334, "refunded": 0}
     await _never_failed(shop, order.id)
     await shop.agrees(order)
 

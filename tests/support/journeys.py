@@ -11,7 +11,7 @@ from temporalio.client import WorkflowUpdateFailedError, WorkflowUpdateRPCTimeou
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
-from domain.orders import CarrierEventType, PlaceOrder, ReportKind
+from domain.orders import CarrierEventType, HoldBlock, HoldType, NodeTrouble, PlaceOrder, ReportKind
 from providers.payments import CaptureRequest
 from providers.payments.simulated import SimulatedPayments
 from tests.support.eventually import eventually
@@ -105,6 +105,39 @@ async def refuse_and_retry(shop: Shop, order: Order) -> None:
     await deliver(shop, order)
 
 
+async def hold_and_release(shop: Shop, order: Order) -> None:
+    """The label may not be bought until somebody has looked; then the parcel travels."""
+    part = await _released(shop, order)
+    held = await insist(lambda: shop.hold(order, HoldType.MANUAL, blocks=(HoldBlock.SHIP,)))
+    await insist(lambda: shop.report(order, part["fulfillment_id"], ReportKind.PACKED))
+    await insist(lambda: shop.end_hold(order, held.hold_id))
+    await _labelled(shop, order, part)
+    await _leave(shop, order, part)
+
+
+async def hold_and_reject(shop: Shop, order: Order) -> None:
+    """Somebody looks and says no: the node stops, and nothing travels."""
+    await _released(shop, order)
+    held = await insist(lambda: shop.hold(order, HoldType.MANUAL, blocks=(HoldBlock.SHIP,)))
+    await insist(lambda: shop.end_hold(order, held.hold_id, "reject"))
+
+
+async def reject(shop: Shop, order: Order) -> None:
+    """The first node rejects the work, the next one ships it."""
+    first = await _released(shop, order)
+    name = first["fulfillment_id"]
+    cause = NodeTrouble.NO_CAPACITY
+    await insist(lambda: shop.report(order, name, ReportKind.REJECTED, cause=cause))
+
+    async def elsewhere() -> Part | None:
+        others = [p for p in await shop.parts(order) if p["fulfillment_id"] != name and p["stage"] == "released"]
+        return others[0] if others else None
+
+    second = await eventually(elsewhere, PATIENCE_S, every_s=0.25)
+    await _pack(shop, order, second)
+    await _leave(shop, order, second)
+
+
 async def begin(shop: Shop, placed: PlaceOrder) -> Order:
     """Place the order, however often its first worker dies."""
     return await insist(lambda: shop.submit(placed))
@@ -143,10 +176,13 @@ async def _released(shop: Shop, order: Order) -> Part:
 
 async def _pack(shop: Shop, order: Order, part: Part) -> None:
     await insist(lambda: shop.report(order, part["fulfillment_id"], ReportKind.PACKED))
+    await _labelled(shop, order, part)
 
+
+async def _labelled(shop: Shop, order: Order, part: Part) -> None:
     async def labelled() -> bool:
-        (now,) = await shop.parts(order)
-        return now["tracking_number"] is not None
+        parts = {p["fulfillment_id"]: p for p in await shop.parts(order)}
+        return parts[part["fulfillment_id"]]["tracking_number"] is not None
 
     await eventually(labelled, PATIENCE_S, every_s=0.25)
 

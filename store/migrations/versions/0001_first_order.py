@@ -28,6 +28,7 @@ CREATE TABLE intake (
   next_start_at timestamptz NOT NULL DEFAULT now() + interval '20 seconds'
 );
 CREATE UNIQUE INDEX intake_external ON intake (channel, external_ref) WHERE state <> 'rejected';
+CREATE UNIQUE INDEX intake_number ON intake (channel, order_number) WHERE state <> 'rejected';
 CREATE INDEX intake_unanswered ON intake (next_start_at) WHERE state = 'received';
 CREATE TABLE idempotency (
   principal text NOT NULL,

@@ -39,7 +39,7 @@ CREATE TABLE notes (
   sealed bytea NOT NULL,
   created_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
-CREATE INDEX notes_order ON notes (order_id, created_at);
+CREATE INDEX notes_order ON notes (order_id, note_id);
 CREATE TRIGGER append_only BEFORE UPDATE ON notes FOR EACH ROW EXECUTE FUNCTION refuse_change();
 """
 
@@ -52,11 +52,16 @@ ALTER TABLE exceptions ADD CONSTRAINT exceptions_state_check
 ALTER TABLE exceptions ADD COLUMN open boolean NOT NULL
   GENERATED ALWAYS AS (state IN ('open','assigned','escalated')) STORED;
 ALTER TABLE exceptions ADD COLUMN assignee text;
-ALTER TABLE exceptions ADD COLUMN resolution text;
+ALTER TABLE exceptions ADD COLUMN assigned_by jsonb;
+ALTER TABLE exceptions ADD COLUMN escalated_at timestamptz;
+ALTER TABLE exceptions ADD COLUMN resolution text CHECK (resolution IN ('retry','cancel','dismiss'));
 ALTER TABLE exceptions ADD COLUMN resolved_by jsonb;
+ALTER TABLE exceptions ADD COLUMN command_id text;
 ALTER TABLE exceptions ADD COLUMN updated_at timestamptz NOT NULL DEFAULT now();
 CREATE UNIQUE INDEX exceptions_one_open ON exceptions (order_id, code) WHERE open;
 CREATE INDEX exceptions_queue ON exceptions (owner, due_at, exception_id) WHERE open;
+CREATE INDEX exceptions_due ON exceptions (due_at, exception_id);
+CREATE INDEX exceptions_unanswered ON exceptions (due_at) WHERE open AND escalated_at IS NULL;
 """
 
 
@@ -69,9 +74,11 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Take it away again: only where nobody has used it yet."""
     op.execute("DROP TABLE holds; DROP TABLE notes")
-    op.execute("DROP INDEX exceptions_one_open; DROP INDEX exceptions_queue")
+    op.execute("DROP INDEX exceptions_one_open; DROP INDEX exceptions_queue; DROP INDEX exceptions_due")
+    op.execute("DROP INDEX exceptions_unanswered")
     op.execute("ALTER TABLE exceptions DROP COLUMN open")
-    for column in ("assignee", "resolution", "resolved_by", "updated_at"):
+    added = ("assignee", "assigned_by", "escalated_at", "resolution", "resolved_by", "command_id", "updated_at")
+    for column in added:
         op.execute(f"ALTER TABLE exceptions DROP COLUMN {column}")
     op.execute("ALTER TABLE exceptions DROP CONSTRAINT exceptions_state_check")
     op.execute(

@@ -1,0 +1,259 @@
+"""An order to which everything happens, and beside it a reference model that knows nothing of workflows.
+
+Commands are random, valid and invalid, said twice, as update and as signal, at random moments. The model is made of
+counters and frozen shares. A run follows from its seed, but for the timing of the engine.
+"""
+
+import asyncio
+import json
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel
+from temporalio.client import WorkflowExecutionStatus, WorkflowUpdateFailedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from domain.order_state import OrderState
+from domain.orders import CancelReason, CarrierEventType, NodeTrouble, ReportKind, Split
+from tests.support.shop import Order, Shop, later
+from workflows.messages import CancelOrder, CarrierEvent, LineUnits, NodeReport, PaymentEvent, Rejected, RetryNow
+
+ITEMS = ("LAMP", "RUG")
+ATTEMPTS = 20
+
+
+@dataclass(frozen=True)
+class Said:
+    """A command as it was sent, and what came back: the outcome, or the code of the refusal; None for a signal."""
+
+    kind: str
+    command_id: str
+    answer: dict[str, Any] | str | None
+
+
+@dataclass
+class Fickle:
+    """One order with a mind of its own."""
+
+    shop: Shop
+    seed: int
+    steps: int = 8
+    said: list[Said] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._dice = random.Random(self.seed)
+        self._numbers = iter(range(10_000))
+        self._waiting: list[asyncio.Task[None]] = []
+
+    async def lives(self) -> Order:
+        """Place an order, say things to it at random moments, then let its nodes and carriers finish."""
+        dice = self._dice
+        placed = self.shop.order(
+            *((item, dice.randint(1, 4)) for item in ITEMS),
+            pay=dice.choice(["pm_ok", "pm_ok", "pm_slow", "pm_timeout", "pm_decline_once"]),
+            split=dice.choice([Split.ASAP, Split.ASAP, Split.TOGETHER]),
+        )
+        self.shop.control(placed, "warehouses.stop", dice.choice(["stopped", "too_late", "answer_follows"]))
+        order = await self.shop.submit(placed)
+        for _ in range(dice.randint(1, self.steps)):
+            await asyncio.sleep(dice.choice([0.0, 0.01, 0.05, 0.2]))
+            await self._says_something(order)
+        await self._ends(order)
+        return order
+
+    async def _says_something(self, order: Order) -> None:
+        parts = await self.shop.parts(order)
+        saying = [self._cancel, self._cancel, self._retry, self._pay]
+        if parts:
+            saying += [self._report, self._report, self._scan]
+        kind, message = self._dice.choice(saying)(order, parts)
+        if self._dice.random() < 0.25:
+            await self._signals(order, kind, message)
+        else:
+            copies = 2 if self._dice.random() < 0.3 else 1
+            for copy in range(copies):  # a node may take its time to answer: nobody waits here
+                self._waiting.append(asyncio.create_task(self._updates(order, kind, message, copy)))
+
+    def _id(self, kind: str) -> str:
+        return f"{kind}-{next(self._numbers)}"
+
+    def _units(self, most: int = 5) -> tuple[LineUnits, ...]:
+        lines = self._dice.sample(range(1, len(ITEMS) + 2), self._dice.randint(1, len(ITEMS)))  # one is not there
+        return tuple(LineUnits(line, self._dice.randint(1, most)) for line in sorted(lines))
+
+    def _cancel(self, order: Order, parts: list[dict[str, Any]]) -> tuple[str, BaseModel]:
+        lines = () if self._dice.random() < 0.15 else self._units(3)
+        return "cancel", CancelOrder(command_id=self._id("cancel"), reason=CancelReason.CHANGED_MIND, lines=lines)
+
+    def _retry(self, order: Order, parts: list[dict[str, Any]]) -> tuple[str, BaseModel]:
+        return "retry_now", RetryNow(command_id=self._id("retry"))
+
+    def _pay(self, order: Order, parts: list[dict[str, Any]]) -> tuple[str, BaseModel]:
+        tender = order.tender_id
+        key = self._id("pay")
+        return "payment_event", PaymentEvent(command_id=key, tender_id=tender, fact="method_updated", reference="pm_ok")
+
+    def _report(self, order: Order, parts: list[dict[str, Any]]) -> tuple[str, BaseModel]:
+        kind = self._dice.choice(list(ReportKind))
+        short = kind is ReportKind.SHORT
+        key = self._id("report")
+        return "node_report", NodeReport(
+            command_id=key,
+            fulfillment_id=self._dice.choice(parts)["fulfillment_id"],
+            kind=kind,
+            report_id=key,
+            occurred_at=later(seconds=0),
+            lines=self._units(2) if short else (),
+            cause=self._dice.choice(list(NodeTrouble)),
+        )
+
+    def _scan(self, order: Order, parts: list[dict[str, Any]]) -> tuple[str, BaseModel]:
+        key = self._id("scan")
+        return "carrier_event", CarrierEvent(
+            command_id=key,
+            shipment_id=self._dice.choice(parts)["shipment_id"],
+            event_id=key,
+            type=self._dice.choice(list(CarrierEventType)),
+            occurred_at=later(seconds=self._dice.randint(-500, 0)),
+        )
+
+    async def _updates(self, order: Order, kind: str, message: BaseModel, copy: int) -> None:
+        """Say it until there is an answer, as the front end and its sweep do: a task of the engine may be lost."""
+        key = json.loads(message.model_dump_json())["command_id"]
+        answer: dict[str, Any] | str | None = None
+        for attempt in range(ATTEMPTS):
+            try:
+                answer = await order.handle.execute_update(kind, message, id=f"{key}/{copy}/{attempt}")
+            except WorkflowUpdateFailedError as error:
+                answer = getattr(error.cause, "type", None) or str(error.cause)
+            except RPCError as error:
+                answer = await _over(order, error)
+            if answer is not None:
+                break
+            await asyncio.sleep(0.5)
+        self.said.append(Said(kind, key, answer))
+
+    async def _signals(self, order: Order, kind: str, message: BaseModel) -> None:
+        key = json.loads(message.model_dump_json())["command_id"]
+        try:
+            await order.handle.signal(kind, message)
+        except RPCError as error:
+            if await _over(order, error):
+                return
+            raise
+        self.said.append(Said(kind, key, None))
+
+    async def _ends(self, order: Order) -> None:
+        """The nodes answer, pack and hand over what they have, the carriers deliver, until the order is over."""
+        while not (await self.shop.header(order))["terminal"]:
+            for part in await self.shop.parts(order):
+                await self._moves_on(order, part)
+            if (await self.shop.header(order))["wait_cause"] == "payment_declined":
+                await self._updates(order, *self._pay(order, []), 0)
+            await asyncio.sleep(0.05)
+        await order.handle.result()
+        await asyncio.gather(*self._waiting)
+
+    async def _moves_on(self, order: Order, part: dict[str, Any]) -> None:
+        if part["state"] == "cancellation_requested":
+            kind = self._dice.choice([ReportKind.CANCEL_AGREED, ReportKind.CANCEL_DECLINED])
+        elif part["stage"] in ("released", "picked"):
+            kind = ReportKind.PACKED
+        elif part["stage"] == "packed" and part["tracking_number"]:
+            kind = ReportKind.HANDED_OVER
+        elif part["stage"] == "shipped":
+            event = {"shipment_id": part["shipment_id"], "type": CarrierEventType.DELIVERED}
+            key = self._id("scan")
+            message = CarrierEvent(command_id=key, event_id=key, occurred_at=later(seconds=0), **event)
+            await self._updates(order, "carrier_event", message, 0)
+            return
+        else:
+            return
+        key = self._id("report")
+        await self._updates(
+            order,
+            "node_report",
+            NodeReport(
+                command_id=key,
+                fulfillment_id=part["fulfillment_id"],
+                kind=kind,
+                report_id=key,
+                occurred_at=later(seconds=0),
+            ),
+            0,
+        )
+
+    # --- the reference model ---------------------------------------------------------------------------
+
+    async def problems(self, order: Order) -> list[str]:
+        """Where the order and the model differ.
+
+        The model: cancelled is what the outcomes say, all else was delivered, and the money that was kept is the
+        frozen value of what was delivered.
+        """
+        if isinstance(order.outcome, Rejected):
+            return []
+        rows = await self.shop.sql("SELECT * FROM order_lines WHERE order_id = :o ORDER BY line_no", o=order.id)
+        commands = await self.shop.sql(
+            "SELECT command_id, kind, state, outcome FROM commands WHERE order_id = :o", o=order.id
+        )
+        found = self._outcomes(commands)
+        cancelled: Counter[int] = Counter()
+        for command in commands:
+            if command["kind"] == "cancel" and command["state"] == "applied":
+                for line_no, _, units, _, _ in command["outcome"]["lines"]:
+                    cancelled[line_no] += units
+        shares = {n: line.shares for n, line in OrderState.begin(order.placed, order.placed.placed_at).lines.items()}
+        worth = 0
+        for row in rows:
+            n, ordered = row["line_no"], row["ordered"]
+            if row["cancelled"] != cancelled[n]:
+                found.append(f"line {n}: {row['cancelled']} cancelled, the outcomes say {cancelled[n]}")
+            if row["delivered"] != ordered - cancelled[n]:
+                found.append(f"line {n}: {row['delivered']} delivered of {ordered}, {cancelled[n]} cancelled")
+            worth += shares[n].value_to_ship(0, ordered - cancelled[n])
+        money = await self.shop.money(order)
+        if money["captured"] - money["refunded"] != worth:
+            found.append(f"{money} was taken, {worth} was delivered")
+        taken = Counter(kind for kind, _ in self.shop.effects(order))
+        if taken["authorization"] > 1:
+            found.append(f"{taken['authorization']} authorizations")
+        return [f"seed {self.seed}: {text}" for text in found]
+
+    def _outcomes(self, commands: list[dict[str, Any]]) -> list[str]:
+        """Every command has one outcome, the one that everybody was told who asked."""
+        stored = {command["command_id"]: command for command in commands}
+        answers: dict[str, list[dict[str, Any] | str]] = {}
+        for said in self.said:
+            if said.answer is not None:
+                answers.setdefault(said.command_id, []).append(said.answer)
+        found = []
+        for key, told in answers.items():
+            applied = [answer for answer in told if isinstance(answer, dict)]
+            if applied and any(_gist(answer) != _gist(applied[0]) for answer in applied):
+                found.append(f"{key} was answered differently: {told}")
+            if applied and stored.get(key, {}).get("state") != "applied":
+                found.append(f"{key} was applied, its row says {stored.get(key)}")
+            if not applied and key in stored and stored[key]["state"] == "applied":
+                found.append(f"{key} was refused ({told}), its row says applied")
+        for said in self.said:
+            if said.answer is None and stored.get(said.command_id, {}).get("state") in (None, "received"):
+                found.append(f"the signal {said.command_id} has no outcome")
+        return found
+
+
+async def _over(order: Order, error: RPCError) -> str | None:
+    """The answer of an order that is over; None while it only missed the message, or lost a task."""
+    if error.status is RPCStatusCode.FAILED_PRECONDITION:
+        return None
+    if error.status is not RPCStatusCode.NOT_FOUND:
+        raise error
+    described = await order.handle.describe()
+    return None if described.status is WorkflowExecutionStatus.RUNNING else "order_closed"
+
+
+def _gist(answer: dict[str, Any]) -> dict[str, Any]:
+    """An answer without the version: a repeat may be told a later one."""
+    return {name: value for name, value in answer.items() if name != "order_version"}
