@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from domain.lifecycle import FulfillmentState, OrderFacts, PaymentState
+from domain.orders import HoldType
 from domain.quantities import Bucket
 
 _WORK = {
@@ -20,6 +21,14 @@ _ANSWER = ("payment_pending", "payment_unknown")
 _CAPTURE = ("payment_capture_failing", "payment_capture_refused")
 
 
+def overdue_case(hold_type: HoldType) -> str:
+    """The case that asks a hold's owner to decide: its limit has passed."""
+    return f"{hold_type}_hold_overdue"
+
+
+_OVERDUE = {overdue_case(hold_type): hold_type for hold_type in HoldType}
+
+
 def case_is_over(code: str, opened_at: datetime, facts: OrderFacts) -> bool:
     """Whether nothing is left in the state that the case was opened for.
 
@@ -31,6 +40,8 @@ def case_is_over(code: str, opened_at: datetime, facts: OrderFacts) -> bool:
     if code in _CAPTURE:
         left = (Bucket.SHIPPED, Bucket.DELIVERED)
         return not any(f.stage in left and not f.captured for f in facts.fulfillments)
+    if code in _OVERDUE:
+        return not any(h.type is _OVERDUE[code] and h.since <= opened_at for h in facts.holds)
     states = _WORK.get(code)
     if states is None:
         return False
