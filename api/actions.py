@@ -1,10 +1,11 @@
 """What the caller can do with an order now; and what not, why not, and what to do instead.
 
-The reason codes are those that the order's own rules refuse with (`domain/cancellation.py`).
+The reason codes are those that the order's own rules refuse with (`domain/cancellation.py`, `domain/holds.py`).
 """
 
 from typing import Any
 
+from api.hold_actions import hold_actions
 from domain.lifecycle import FulfillmentState, PaymentState
 from domain.permissions import Principal, may
 from domain.quantities import AT_THE_NODE, BEFORE_HAND_OVER, HANDED_OVER
@@ -19,7 +20,7 @@ def available_actions(principal: Principal, order: dict[str, Any]) -> list[dict[
         actions += _cancel(order)
     if may(principal, "addTender"):
         actions.append(_add_tender(order))
-    return actions
+    return actions + hold_actions(principal, order)
 
 
 def _cancel(order: dict[str, Any]) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ class Links(Answer):
     self: str
     events: str
     cancellations: str
+    holds: str
     decisions: str
 
 
@@ -51,7 +52,7 @@ class PlaceMasked(PlaceCoarse):
 
 
 class PlaceFull(PlaceMasked):
-    """The destination, for the customer."""
+    """The destination, for the customer, and for the node that ships."""
 
     name: str
     lines: list[str]
@@ -173,6 +174,41 @@ class WaitOut(Answer):
     deadline: str
 
 
+class Refusal(Answer):
+    """Why the order refused."""
+
+    reason: str
+    detail: str
+    alternative: str | None
+
+
+class Hold(Answer):
+    """A hold: requested, placed, released, rejected, expired or declined. It stops the steps in `blocks`.
+
+    Without a `line` it holds the whole order. `at_limit` is what happens at `expires_at`: release, reject, escalate.
+    """
+
+    id: str
+    order_id: str
+    type: str
+    state: str
+    blocks: list[str]
+    line: int | None
+    owner: str
+    released_by: list[str]
+    reason: str
+    at_limit: str
+    placed_by: str | None = None
+    placed_at: str | None = None
+    expires_at: str | None = None
+    ended_by: str | None = None
+    ended_at: str | None = None
+    cancellation_id: str | None = None
+    order_version: int | None = None
+    refusal: Refusal | None = None
+    note: str | None = None
+
+
 class Action(Answer):
     """Something the caller may do, or why not now and what instead."""
 
@@ -180,6 +216,7 @@ class Action(Answer):
     available: bool
     lines: list[PartLine] = []
     tender_id: str | None = None
+    hold_id: str | None = None
     reason: str | None = None
     detail: str | None = None
     alternative: str | None = None
@@ -210,6 +247,7 @@ class Order(Answer):
     promise: Promise | None
     fulfillment_orders: list[Part]
     shipments: list[Parcel]
+    holds: list[Hold]
     wait: WaitOut | None
     rejection: dict[str, Any] | None
     available_actions: list[Action]
@@ -287,14 +325,6 @@ class EventList(Answer):
     has_more: bool
 
 
-class Refusal(Answer):
-    """Why the order refused."""
-
-    reason: str
-    detail: str
-    alternative: str | None
-
-
 class CancelledLineOut(Answer):
     """Units of one line: asked for, cancelled, waiting for the node, declined by it."""
 
@@ -342,7 +372,7 @@ class Cancellation(Answer):
 
 
 class CancellationList(Answer):
-    """All cancellations of an order, oldest first."""
+    """The cancellations of an order, oldest first."""
 
     data: list[Cancellation]
 

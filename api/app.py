@@ -1,11 +1,9 @@
 """Composition root of the front end: connections, settings, and the server."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import structlog
 import uvicorn
 from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -20,7 +18,7 @@ from api.identity import Identity
 from api.limits import Limits, RateLimiter
 from api.openapi import document
 from api.tokens import KeySet, Tokens, fetch_from
-from settings import Environment, Settings, load_settings, load_temporal
+from settings import Environment, Settings, configure_logging, load_settings, load_temporal
 from store.engine import make_engine
 
 # A dead engine must be noticed while the caller waits: no long series of tries behind our back.
@@ -94,9 +92,7 @@ def main(settings: Settings | None = None, limits: Limits | None = None) -> None
     """Serve until told to stop; requests under way are finished first."""
     found = settings or load_settings()
     chosen = limits or Limits()
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(found.log_level.upper())),
-    )
+    configure_logging(found.log_format, found.log_level)
     uvicorn.run(
         create_app(found, chosen),
         host=found.api_host,

@@ -38,7 +38,7 @@ async def read_json(request: Request, limit_bytes: int, nesting: int) -> Any:
         raise Problem("unsupported-media-type", "Send the body without compression.")
     raw = await _read(request, limit_bytes)
     if _too_deep(raw, nesting):
-        raise Problem("malformed-request", f"The body is nested more than {nesting} levels deep.")
+        raise invalid([Finding("", "too_deep", f"the body is nested more than {nesting} levels deep")])
     try:
         return json.loads(
             codecs.decode(raw, "utf-8"),
@@ -108,7 +108,7 @@ def findings_of(problem: ValidationError) -> list[Finding]:
     """The findings of a model, as JSON pointers with codes; values are never repeated."""
     return [
         Finding(
-            pointer="".join(f"/{_escape(part)}" for part in error["loc"] if part not in ("tagged-union",)),
+            pointer="".join(f"/{pointer_part(part)}" for part in error["loc"] if part not in ("tagged-union",)),
             code=_code(error["type"], error.get("ctx", {})),
             message=error["msg"].removeprefix("Value error, "),
         )
@@ -121,8 +121,8 @@ def _code(error_type: str, context: dict[str, Any]) -> str:
     return str(own or _CODES.get(error_type, error_type))
 
 
-def _escape(part: str | int) -> str:
-    # Names of unknown fields come from the sender: bounded, and always encodable.
+def pointer_part(part: str | int) -> str:
+    """A name in a JSON pointer. Unknown names come from the sender: bounded, and always encodable."""
     text = str(part)[:80].encode("utf-8", "replace").decode()
     return text.replace("~", "~0").replace("/", "~1")
 

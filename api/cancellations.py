@@ -21,8 +21,8 @@ from domain.lifecycle import PaymentState
 from domain.orders import CancelReason
 from domain.permissions import actor_of
 from store.commands import list_commands
-from store.reads import OrderHead, OrderRef, read_order
-from workflows.messages import CancelOrder, PaymentEvent
+from store.reads import OrderHead, read_order
+from workflows.messages import CancelOrder, LineUnits, PaymentEvent
 
 routes = Routes()
 
@@ -63,16 +63,21 @@ def fresh_command_id() -> str:
     headers={**KEY_HEADER, **WAIT_HEADER},
 )
 async def request(call: CurrentCall, order_id: OrderId) -> Response:
-    """Cancels everything that has not left. What is at a node needs the node's answer: silence is no consent."""
+    """Cancels units of lines, or everything that has not left. A node that has them must agree: silence is no consent.
+
+    A plan (`dry_run`) names the `order_version` it was made for. If-Match is not evaluated yet, and refused.
+    """
     body, request_fingerprint = await call.body(RequestCancellation, call.front.limits.command_bytes)
     head = await call.head(order_id)
+    lines = tuple(LineUnits(units.line, units.quantity) for units in body.lines)
     if body.dry_run:
-        return JSONResponse(await _plan(call, head), 200, PRIVATE)
+        return JSONResponse(await _plan(call, head, lines), 200, PRIVATE)
     wait = call.wait()
     command_id = fresh_command_id()
     content = CancelOrder(
         command_id=command_id,
         reason=CancelReason(body.reason),
+        lines=lines,
         actor=actor_of(call.principal, call.operation_id),
     )
     message = Message("cancel", "cancel", command_id, content)
@@ -84,35 +89,34 @@ async def request(call: CurrentCall, order_id: OrderId) -> Response:
     return JSONResponse(noun, 201 if outcome.done else 202, command_headers(location, outcome, wait.headers))
 
 
-async def _plan(call: Call, head: OrderHead) -> dict[str, Any]:
+async def _plan(call: Call, head: OrderHead, lines: tuple[LineUnits, ...]) -> dict[str, Any]:
     """What the order's own rules say about cancelling it now."""
     if head.terminal:
         said: Any = Refused(ORDER_CLOSED, f"The order is {head.status}.")
     else:
-        said = await ask(call.front.client, head.order_id, "preview_cancel", _PREVIEW_S)
+        said = await ask(call.front.client, head.order_id, "preview_cancel", _PREVIEW_S, lines)
     if isinstance(said, Pending):
         text = "The order did not answer the preview. Commands are accepted all the same."
         raise Problem("engine-unavailable", text, retry_after_s=2)
+    if isinstance(said, dict) and "code" in said:
+        said = Refused(said["code"], said["detail"], alternative=said["alternative"])
     base: dict[str, Any] = {"dry_run": True, "order_version": head.version}
     if isinstance(said, Refused):
         alternative = said.alternative or ALTERNATIVES.get(said.code)
         told = {"reason": said.code, "detail": said.detail, "alternative": alternative}
         return {**base, "allowed": False, "refusal": told}
-    ref = OrderRef("id", head.order_id)
-    row = await call.front.read(lambda c: read_order(c, call.principal, call.operation_id, ref))
+    row = await call.front.read(lambda c: read_order(c, call.principal, call.operation_id, head.order_id))
     return {**base, "allowed": True, **_planned(said, row or {})}
 
 
 def _planned(plan: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
     """The plan in the words of the API."""
-    lines = [
-        {"line": number, "quantity": quantity, "outcome": "immediate"}
-        for number, quantity in [*plan["open_units"], *plan["held_units"]]
-    ]
-    for part in row.get("fulfillment_orders", ()):
-        outcome = "immediate" if part["id"] in plan["at_once"] else "needs_node"
-        if part["id"] in [*plan["at_once"], *plan["asked"]]:
-            lines += [{**line, "outcome": outcome, "node": part["node"]} for line in part["lines"]]
+    lines = [{"line": n, "quantity": q, "outcome": "immediate"} for n, q in plan["open_units"]]
+    lines += [{"line": n, "quantity": q, "outcome": "immediate", "node": node} for n, node, q in plan["held_units"]]
+    nodes = {part["id"]: part["node"] for part in row.get("fulfillment_orders", ())}
+    for outcome, parts in (("immediate", plan["at_once"]), ("needs_node", plan["asked"])):
+        for part, units in parts:
+            lines += [{"line": n, "quantity": q, "outcome": outcome, "node": nodes.get(part)} for n, q in units]
     owed = row.get("owed_minor", 0)
     money = {
         "total_before_minor": owed,
@@ -126,11 +130,11 @@ def _planned(plan: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
     "GET",
     "/v1/orders/{order_id}/cancellations",
     "listCancellations",
-    answers={200: (CancellationList, "All of them, oldest first.")},
-    problems=("not-found", "validation"),
+    answers={200: (CancellationList, "At most 200, oldest first.")},
+    problems=("not-found",),
 )
 async def list_(call: CurrentCall, order_id: OrderId) -> Response:
-    """Every cancellation that was asked for, with what became of it."""
+    """The cancellations that were asked for, with what became of them."""
     head = await call.head(order_id)
     found = await call.front.read(lambda c: list_commands(c, head.order_id, "cancel"))
     return JSONResponse({"data": [render_cancellation(one) for one in found]}, 200, PRIVATE)
@@ -141,7 +145,7 @@ async def list_(call: CurrentCall, order_id: OrderId) -> Response:
     "/v1/orders/{order_id}/cancellations/{cancellation_id}",
     "getCancellation",
     answers={200: (Cancellation, "The cancellation; `requested` until there is an outcome.")},
-    problems=("not-found", "validation"),
+    problems=("not-found",),
 )
 async def get(
     call: CurrentCall,
@@ -191,8 +195,7 @@ async def add_tender(call: CurrentCall, order_id: OrderId) -> Response:
 
 
 async def _tender_to_replace(call: Call, head: OrderHead, body: AddTender) -> str:
-    ref = OrderRef("id", head.order_id)
-    row = await call.front.read(lambda c: read_order(c, call.principal, call.operation_id, ref))
+    row = await call.front.read(lambda c: read_order(c, call.principal, call.operation_id, head.order_id))
     tenders = row["tenders"] if row else []
     declined = [tender["id"] for tender in tenders if tender["state"] == PaymentState.FAILED]
     if body.tender_id is not None and body.tender_id not in [tender["id"] for tender in tenders]:

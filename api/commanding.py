@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from api.front import Call, Wait
 from api.gateway import Answered, Closed, Pending, Refused, Sent, send_command
 from api.problems import Problem, not_found
 from api.rendering import ALTERNATIVES
-from domain.orders import Frozen
+from domain.orders import Actor, Frozen
 from domain.permissions import actor_of
 from store.commands import (
     MAX_IN_FLIGHT,
@@ -24,8 +25,17 @@ from store.commands import (
     settle_command,
 )
 from store.intake import Asked, mark_answered
-from store.reads import OrderHead, OrderRef, read_head
-from workflows.messages import CancelOrder, CarrierEvent, NodeReport, PaymentEvent, ScanOutcome
+from store.reads import OrderHead, OrderRef, read_heads
+from workflows.messages import (
+    CancelOrder,
+    CarrierEvent,
+    NodeReport,
+    PaymentEvent,
+    PlaceHold,
+    ReleaseHold,
+    RetryNow,
+    ScanOutcome,
+)
 
 _MARGIN_S = 1.0
 _MAYBE_EARLY = ("not_yet", "illegal_transition")
@@ -33,20 +43,29 @@ _PAUSES_S = (0.1, 0.3, 0.6)
 ORDER_CLOSED = "order_closed"
 MESSAGES: dict[str, type[Frozen]] = {
     "cancel": CancelOrder,
+    "place_hold": PlaceHold,
+    "release_hold": ReleaseHold,
     "node_report": NodeReport,
     "carrier_event": CarrierEvent,
     "payment_event": PaymentEvent,
+    "retry_now": RetryNow,
 }
 
 
 @dataclass(frozen=True)
 class Message:
-    """A command about to be sent. `action` is its name in answers."""
+    """A command about to be sent. `action` is its name in answers.
+
+    `alongside` is written in the transaction that stores a new command; a problem raised there stores nothing.
+    `actor` is the caller in a role of the route's choice.
+    """
 
     kind: str
     action: str
     command_id: str
     content: Frozen
+    alongside: Callable[[AsyncConnection], Awaitable[None]] | None = None
+    actor: Actor | None = None
 
 
 @dataclass(frozen=True)
@@ -98,18 +117,20 @@ async def _opened(
         command_id=message.command_id,
         kind=message.kind,
         payload_json=message.content.model_dump_json(),
-        actor=actor_of(call.principal, call.operation_id),
+        actor=message.actor or actor_of(call.principal, call.operation_id),
     )
     opened = await open_command(connection, asked, new, wait.total_s + _MARGIN_S)
     if opened.fresh and opened.in_flight > MAX_IN_FLIGHT:
         raise Problem("too-many-commands", "10 commands of this order wait for their outcome.", retry_after_s=1)
+    if opened.fresh and message.alongside is not None:
+        await message.alongside(connection)
     return opened
 
 
 def _differs(stored: StoredCommand, message: Message) -> bool:
     """Whether a report that came before, under the same id, said something else."""
     sent = message.content.model_dump(mode="json")
-    names = ("fulfillment_id", "shipment_id", "kind", "type")
+    names = ("fulfillment_id", "shipment_id", "kind", "type", "lines")
     return any(stored.payload.get(name) != sent.get(name) for name in names)
 
 
@@ -206,9 +227,9 @@ async def _nobody_there(
     if found is not None and found.outcome is not None:
         return _settled(head, message, found, opened)
     ref = OrderRef("id", head.order_id)
-    now = await call.front.read(lambda c: read_head(c, call.principal, call.operation_id, ref))
-    if now is not None and now.terminal:
-        return await _order_closed(call, now, message, stored, opened)
+    for now in await call.front.read(lambda c: read_heads(c, call.principal, call.operation_id, ref)):
+        if now.terminal:
+            return await _order_closed(call, now, message, stored, opened)
     return Outcome(stored, {}, done=False, note="The order is not under way yet; this follows when it is.")
 
 

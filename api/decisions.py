@@ -20,11 +20,11 @@ routes = Routes()
     "GET",
     "/v1/orders/{order_id}/decisions",
     "listDecisions",
-    answers={200: (DecisionList, "All of them, oldest first.")},
-    problems=("not-found", "validation"),
+    answers={200: (DecisionList, "At most 200, oldest first.")},
+    problems=("not-found",),
 )
 async def list_(call: CurrentCall, order_id: OrderId) -> Response:
-    """Every decision made for the order, each with rule version, inputs, candidates and reasons."""
+    """The decisions made for the order, each with rule version, inputs, candidates and reasons."""
     head = await call.head(order_id)
     rows = await call.front.read(lambda c: list_decisions(c, call.principal, head.order_id))
     return JSONResponse({"data": [render_decision(row) for row in rows]}, 200, PRIVATE)
@@ -35,7 +35,7 @@ async def list_(call: CurrentCall, order_id: OrderId) -> Response:
     "/v1/decisions/{decision_id}",
     "getDecision",
     answers={200: (Decision, "The decision.")},
-    problems=("not-found", "validation"),
+    problems=("not-found",),
 )
 async def get(call: CurrentCall, decision_id: Annotated[str, Path(max_length=64)]) -> Response:
     """One decision with its reasons."""

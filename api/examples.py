@@ -29,7 +29,7 @@ ORDER = {
     "tenders": [{"provider": "simulated", "reference": "pm_ok", "state": "to_authorize", "amount_minor": 23544}],
     "total_minor": 23544,
 }
-CANCELLATION = {"reason": "changed_mind", "dry_run": False}
+CANCELLATION = {"lines": [{"line": 2, "quantity": 1}], "reason": "changed_mind", "dry_run": False}
 TENDER = {"reference": "pm_ok"}
 REPORT = {"report_id": "WMS-77120", "kind": "packed", "occurred_at": "2026-11-23T16:40:10Z"}
 SHIPMENT_EVENT = {"event_id": "SIM-EV-5512", "type": "in_transit", "occurred_at": "2026-11-23T19:10:00Z"}

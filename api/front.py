@@ -22,11 +22,12 @@ from api.deliveries import Deliveries
 from api.gateway import ACCEPTANCE_LIMIT_S
 from api.identity import Identity
 from api.limits import Limits, RateLimiter
-from api.problems import Problem, not_found
-from domain.permissions import OPERATIONS, Principal, Scope, may, needed_roles, scope_of
+from api.problems import Finding, Problem, invalid, not_found
+from api.routing import refuse_unknown_query
+from domain.permissions import OPERATIONS, Operation, Principal, Scope, may, needed_roles, scope_of
 from store.engine import transaction
 from store.intake import Asked
-from store.reads import OrderHead, OrderRef, read_head
+from store.reads import OrderHead, OrderRef, read_heads
 from store.vault import KeyRing
 
 T = TypeVar("T")
@@ -84,17 +85,18 @@ class Front:
         return await self.twice(attempt)
 
     async def twice(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Work that only reads; again when the connection turns out to be broken.
+        """Work that only reads; again when the connection turns out to be broken. Both tries share one limit.
 
         Raises:
             Problem: `database-unavailable`.
         """
+        until = time.monotonic() + DATABASE_LIMIT_S
         try:
-            return await self._within(work)
+            return await self._within(work, DATABASE_LIMIT_S)
         except _Broken:
             pass
         try:
-            return await self._within(work)
+            return await self._within(work, until - time.monotonic())
         except _Broken as problem:
             raise database_unavailable() from problem
 
@@ -105,15 +107,17 @@ class Front:
             Problem: `database-unavailable`.
         """
         try:
-            return await self._within(lambda: transaction(self.engine, work))
+            return await self._within(lambda: transaction(self.engine, work), DATABASE_LIMIT_S)
         except _Broken as problem:
             raise database_unavailable() from problem
 
-    async def _within(self, work: Callable[[], Awaitable[T]]) -> T:
+    async def _within(self, work: Callable[[], Awaitable[T]], limit_s: float) -> T:
         """The result within the limit. The work is left behind when even giving up would take longer."""
+        if limit_s <= 0:
+            raise _Broken("no time is left")
         task = asyncio.ensure_future(work())
         try:
-            done, _ = await asyncio.wait({task}, timeout=DATABASE_LIMIT_S)
+            done, _ = await asyncio.wait({task}, timeout=limit_s)
         except asyncio.CancelledError:
             task.cancel()
             raise
@@ -197,13 +201,16 @@ class Call:
         """The order that the path names.
 
         Raises:
-            Problem: `not-found`, also when it is not the caller's.
+            Problem: `not-found`, also when it is not the caller's; `validation` when several have the number.
         """
         ref = order_ref(reference)
-        head = await self.front.read(lambda c: read_head(c, self.principal, self.operation_id, ref))
-        if head is None:
+        heads = await self.front.read(lambda c: read_heads(c, self.principal, self.operation_id, ref))
+        if not heads:
             raise not_found("order")
-        return head
+        if ref.form == "number" and len(heads) > 1:
+            text = "several orders have this number: use an id, or external:CHANNEL:REFERENCE; listOrders finds them"
+            raise invalid([Finding("/path/order_id", "ambiguous_number", text)])
+        return heads[0]
 
 
 def order_ref(text: str) -> OrderRef:
@@ -229,7 +236,16 @@ async def _current_call(request: Request) -> Call:
     if not may(principal, operation.id):
         roles = [role.value for role in needed_roles(operation.id)]
         raise Problem("forbidden", "None of your roles may use this operation.", needs_role=roles)
+    refuse_unknown_query(request)
+    _refuse_if_match(request, operation)
     return Call(request, front, principal, operation.id)
+
+
+def _refuse_if_match(request: Request, operation: Operation) -> None:
+    """A condition that nobody evaluates must not look as if it had been met."""
+    if operation.command and "if-match" in request.headers:
+        text = "If-Match is not evaluated on commands; the order's own rules decide at the moment of the command"
+        raise invalid([Finding("/header/if-match", "not_supported", text)])
 
 
 async def _principal(front: Front, request: Request) -> Principal:

@@ -9,7 +9,8 @@ from api import examples
 from api.cancellations import command_headers
 from api.commanding import Message, Outcome, command
 from api.front import CurrentCall
-from api.orders import PRIVATE, Limit, Several
+from api.masking import shown_address
+from api.orders import PRIVATE, Limit, page_of
 from api.problems import not_found
 from api.rendering import render_work
 from api.routing import COMMAND_PROBLEMS, KEY_HEADER, WAIT_HEADER, Routes
@@ -17,13 +18,16 @@ from api.schemas import FulfillmentReport, ShipmentEvent
 from api.work_answers import FulfillmentOrder, FulfillmentOrderList, ReportResult, ScanResult
 from domain.ids import derived_id
 from domain.lifecycle import FulfillmentState
-from domain.permissions import actor_of
+from domain.orders import NodeTrouble
+from domain.permissions import Personal, actor_of, ship_to_view
 from store.reads import OrderHead, list_work, read_parcel, read_work
-from workflows.messages import CarrierEvent, NodeReport
+from store.vault import open_vault
+from workflows.messages import CarrierEvent, LineUnits, NodeReport
 
 routes = Routes()
 
 FulfillmentId = Annotated[str, Path(max_length=64, examples=["ful_01M84BJY070000000000000000"])]
+Nodes = Annotated[list[str], Query(max_length=20, description="Repeat it for: any of these.")]
 ShipmentId = Annotated[str, Path(max_length=64, examples=["shp_01M84V7R2C0000000000000000"])]
 
 
@@ -32,11 +36,11 @@ ShipmentId = Annotated[str, Path(max_length=64, examples=["shp_01M84V7R2C0000000
     "/v1/fulfillment-orders",
     "listFulfillmentOrders",
     answers={200: (FulfillmentOrderList, "A page of the work, oldest first.")},
-    problems=("validation", "cursor-invalid"),
+    problems=("cursor-invalid",),
 )
 async def list_(
     call: CurrentCall,
-    node: Several = [],  # noqa: B006 - FastAPI copies it
+    node: Nodes = [],  # noqa: B006 - FastAPI copies it
     state: Annotated[list[FulfillmentState], Query(max_length=10)] = [],  # noqa: B006
     limit: Limit = 50,
     cursor: Annotated[str | None, Query(max_length=600)] = None,
@@ -50,8 +54,7 @@ async def list_(
     page = rows[:limit]
     more = len(rows) > limit
     following = call.front.cursors.write(filters, (page[-1]["fulfillment_id"],)) if more else None
-    content = {"data": [render_work(row) for row in page], "next_cursor": following, "has_more": more}
-    return JSONResponse(content, 200, PRIVATE)
+    return page_of(call, [render_work(row) for row in page], following)
 
 
 @routes.add(
@@ -59,14 +62,22 @@ async def list_(
     "/v1/fulfillment-orders/{fulfillment_id}",
     "getFulfillmentOrder",
     answers={200: (FulfillmentOrder, "The fulfillment order.")},
-    problems=("not-found", "validation"),
+    problems=("not-found",),
 )
 async def get(call: CurrentCall, fulfillment_id: FulfillmentId) -> Response:
-    """One fulfillment order: what to pick, and the parcel's label."""
+    """One fulfillment order: what to pick, the parcel's label, and where it goes.
+
+    A node's own program gets the whole address, without the customer's e-mail.
+    """
     row = await call.front.read(lambda c: read_work(c, call.principal, call.operation_id, fulfillment_id))
     if row is None:
         raise not_found("fulfillment order")
-    return JSONResponse(render_work(row), 200, PRIVATE)
+    view = ship_to_view(call.principal, row["node_id"])
+    personal = None
+    if view is not Personal.NONE:
+        personal = await call.front.read(lambda c: open_vault(c, call.front.vault, row["order_id"]))
+    ship_to = shown_address(row["country"], row["region"], personal, view)
+    return JSONResponse({**render_work(row), "ship_to": ship_to}, 200, PRIVATE)
 
 
 @routes.add(
@@ -83,7 +94,10 @@ async def get(call: CurrentCall, fulfillment_id: FulfillmentId) -> Response:
     headers={**KEY_HEADER, **WAIT_HEADER},
 )
 async def report(call: CurrentCall, fulfillment_id: FulfillmentId) -> Response:
-    """Accepted, picked, packed, handed over, or the answer to a cancellation. A repeat changes nothing."""
+    """Accepted, picked, packed, handed over, or the answer to a cancellation. A repeat changes nothing.
+
+    `rejected` and `short` send all units of the fulfillment order back to be placed at other nodes.
+    """
     body, request_fingerprint = await call.body(FulfillmentReport, call.front.limits.command_bytes)
     row = await call.front.read(lambda c: read_work(c, call.principal, call.operation_id, fulfillment_id))
     if row is None:
@@ -95,6 +109,8 @@ async def report(call: CurrentCall, fulfillment_id: FulfillmentId) -> Response:
         kind=body.kind,
         report_id=body.report_id,
         occurred_at=body.occurred_at,
+        lines=tuple(LineUnits(units.line, units.short) for units in body.lines),
+        cause=body.reason or NodeTrouble.OTHER,
         actor=actor_of(call.principal, call.operation_id),
     )
     message = Message("node_report", f"report_{body.kind}", command_id, content)
@@ -135,7 +151,10 @@ def _reported(report_id: str, outcome: Outcome) -> dict[str, Any]:
     headers={**KEY_HEADER, **WAIT_HEADER},
 )
 async def record(call: CurrentCall, shipment_id: ShipmentId) -> Response:
-    """A fact about a parcel, never refused: late and repeated ones are stored and answered with a `why`."""
+    """A fact about a parcel: one that comes late, twice or in another order is stored and answered with a `why`.
+
+    The types `lost` and `return_to_sender` are not known yet: 422.
+    """
     body, request_fingerprint = await call.body(ShipmentEvent, call.front.limits.command_bytes)
     row = await call.front.read(lambda c: read_parcel(c, call.principal, call.operation_id, shipment_id))
     if row is None:
@@ -182,8 +201,6 @@ def _status(outcome: Outcome, changed: int) -> int:
 def _head(row: dict[str, Any], status: str) -> OrderHead:
     return OrderHead(
         order_id=row["order_id"],
-        order_number=row.get("order_number", ""),
-        channel="",
         status=status,
         terminal=row["terminal"],
         version=row["version"],

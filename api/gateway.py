@@ -29,9 +29,11 @@ from workflows.messages import (
     Accepted,
     AcceptOutcome,
     CancelOutcome,
+    HoldOutcome,
     PaymentEventOutcome,
     Rejected,
     ReportOutcome,
+    RetryOutcome,
     ScanOutcome,
 )
 from workflows.starting import ACCEPT_UPDATE, order_workflow_id, start_operation, start_unanswered
@@ -40,9 +42,12 @@ T = TypeVar("T")
 
 OUTCOMES: dict[str, type[Frozen]] = {
     "cancel": CancelOutcome,
+    "place_hold": HoldOutcome,
+    "release_hold": HoldOutcome,
     "node_report": ReportOutcome,
     "carrier_event": ScanOutcome,
     "payment_event": PaymentEventOutcome,
+    "retry_now": RetryOutcome,
 }
 # How long an order may take to take a message in when the caller has not asked for a certain time: a
 # worker that polls does it in milliseconds, so this is how soon we know that nobody polls.
@@ -193,12 +198,12 @@ async def _leave(handle: WorkflowHandle[Any, Any], name: str, argument: Frozen, 
     return Pending(note, delivered=True)
 
 
-async def ask(client: Client, order_id: str, query: str, wait_s: float) -> Any:
+async def ask(client: Client, order_id: str, query: str, wait_s: float, *arguments: object) -> Any:
     """The order's answer to a query, as plain JSON values; Pending or Refused when there is none."""
     handle = client.get_workflow_handle(order_workflow_id(order_id))
     try:
         limit = timedelta(seconds=wait_s)
-        return await _within(wait_s, handle.query(query, rpc_timeout=limit))
+        return await _within(wait_s, handle.query(query, args=arguments, rpc_timeout=limit))
     except WorkflowQueryFailedError as problem:
         return Refused(code="refused", detail=str(problem)[:500])
     except (TimeoutError, RPCError):

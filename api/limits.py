@@ -14,13 +14,13 @@ class Limits:
     command_bytes: int = 64 * 1024
     header_bytes: int = 16 * 1024
     nesting: int = 16
-    page_rows: int = 200
     requests_per_s: float = 50  # 0 switches the rate limit off
     burst: int = 100
     credential_cache_s: float = 30
     connections: int = 1000
 
 
+PAGE_ROWS = 200
 _MAX_BUCKETS = 10_000
 
 

@@ -1,9 +1,15 @@
 """Personal data as each role may see it: in full, masked, or not at all. Owner: security."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from domain.permissions import Personal
+
+_EMAIL = re.compile(r"[\w.+%'-]{1,64}@[\w.-]{1,250}\.\w{2,24}")
+# What could be a telephone number; a day written as 2026-11-24 is none.
+_NUMBER = re.compile(r"(?<!\w)(?<!\d-)(?!\d{4}-\d\d-\d\d)\+?\(?\d(?:[ ()./-]{0,2}\d){6,}(?!\w)")
+_SHORTEST = 2
 
 
 def shown_customer(ref: str, content: Mapping[str, Any] | None, view: Personal) -> dict[str, Any]:
@@ -44,3 +50,26 @@ def mask_email(email: str | None) -> str | None:
 def mask_tail(code: str) -> str:
     """The first three characters of a postal code: `021**`."""
     return code[:3] + "*" * max(0, len(code) - 3) if len(code) > 3 else "***"
+
+
+def mask_text(text: str, content: Mapping[str, Any] | None) -> str:
+    """Free text without what is known of the customer, without e-mail addresses and long numbers."""
+    masked = _EMAIL.sub(lambda found: mask_email(found[0]) or "", text)
+    for known in sorted(_known(content or {}), key=len, reverse=True):
+        masked = re.sub(rf"(?<!\w){re.escape(known)}(?!\w)", f"{known[0]}***", masked, flags=re.IGNORECASE)
+    return _NUMBER.sub(lambda found: f"***{found[0][-2:]}", masked)
+
+
+def _known(content: Mapping[str, Any]) -> Iterator[str]:
+    """Names, address and references of the customer, in the pieces in which people write them."""
+    customer, address = content.get("customer") or {}, content.get("ship_to") or {}
+    names = f"{customer.get('name') or ''} {address.get('name') or ''}"
+    whole = [
+        customer.get("external_ref"),
+        *(address.get("lines") or ()),
+        address.get("city"),
+        address.get("postal_code"),
+    ]
+    for known in (*names.split(), *whole):
+        if known and len(known) >= _SHORTEST:
+            yield str(known)

@@ -13,7 +13,8 @@ from pydantic.json_schema import models_json_schema
 from api.assembly import assemble, request_bodies
 from api.limits import Limits
 from api.service_answers import ProblemOut
-from domain.permissions import OPERATIONS, Role
+from domain.case_work import Choice, deciders
+from domain.permissions import OPERATIONS, SEES, TEAMS, Personal, Role
 
 DOCS = Path(__file__).parent.parent / "docs"
 _REF = "#/components/schemas/{model}"
@@ -21,6 +22,12 @@ _ABOUT = (
     "An order orchestrator. A change of an order waits for its outcome and answers 201, or 202 with a place to look. "
     "Repeating a request with the same Idempotency-Key is always safe. Problems are RFC 9457; their types open pages."
 )
+_SEEN = {
+    Personal.FULL: "name, e-mail and address in full",
+    Personal.MASKED: "name, e-mail and postal code, masked",
+    Personal.SHIP_TO: "`ship_to` in full in `getFulfillmentOrder`, at its own nodes and never in a list; no e-mail",
+    Personal.NONE: "the opaque reference, country and region",
+}
 _GENERATED = ("HTTPValidationError", "ValidationError")
 
 
@@ -65,8 +72,21 @@ def permissions_page() -> str:
         cells = ["public"] * len(roles) if operation.public else [_cell(operation.allow.get(role)) for role in roles]
         lines.append(f"| `{operation.id}` | {operation.summary} | {' | '.join(cells)} |")
     idle = ", ".join(f"`{role.value}`" for role in Role if role not in roles)
-    lines += ["", f"Roles without any operation yet: {idle}." if idle else "", ""]
-    return "\n".join(lines)
+    lines += ["", f"Roles without any operation yet: {idle}."] if idle else []
+    lines += ["", "## What a role sees of the customer", "", "| Role | Sees |", "|---|---|"]
+    lines += [f"| {role.value} | {_SEEN[SEES.get(role, Personal.NONE)]} |" for role in roles]
+    return "\n".join([*lines, *_teams(), ""])
+
+
+def _teams() -> list[str]:
+    """Who may work on whose exception cases."""
+    lines = ["", "## Who works on an exception case", ""]
+    lines += ["Everybody above sees the cases of the orders that are theirs. Assigning and resolving is for:", ""]
+    lines += [f"| The case belongs to | {' | '.join(('assign', *Choice))} |", f"|---|{'---|' * (len(Choice) + 1)}"]
+    for team in TEAMS:
+        cells = [", ".join(deciders(team, choice)) for choice in (None, *Choice)]
+        lines.append(f"| {team} | {' | '.join(cells)} |")
+    return lines
 
 
 def _cell(rule: Any) -> str:

@@ -28,7 +28,7 @@ from store.intake import (
     new_customer_ref,
     put_order,
 )
-from store.reads import OrderRef, read_order
+from store.reads import read_order
 from store.vault import seal
 from workflows.messages import Rejected
 
@@ -110,7 +110,7 @@ def _named(body: CreateOrder, external_hash: bytes | None) -> Named:
         city_key=city_key(body.ship_to),
         skus=tuple(sorted({line.sku for line in body.lines})),
         external_hash=external_hash,
-        needs_number=body.order_number is None,
+        order_number=body.order_number,
     )
 
 
@@ -131,6 +131,7 @@ def _without_channel(facts: OrderFacts) -> OrderFacts:
         unknown_skus=facts.unknown_skus,
         customer_ref=None,
         order_number=facts.order_number,
+        number_taken=False,
         same_key=facts.same_key,
         same_reference=None,
     )
@@ -190,8 +191,7 @@ async def _answered(call: Call, order_id: str, replayed: bool) -> Placed | None:
     Raises:
         Problem: the order was rejected.
     """
-    ref = OrderRef("id", order_id)
-    row = await call.front.read(lambda c: read_order(c, call.principal, "createOrder", ref))
+    row = await call.front.read(lambda c: read_order(c, call.principal, "createOrder", order_id))
     if row is None:
         return None
     if row["rejection"] is not None:

@@ -4,23 +4,25 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
+from urllib.parse import urlencode
 
 from fastapi import Path, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from pydantic import AwareDatetime
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api import examples
 from api.answers import EventList, Order, OrderList, ReceivedOrder
+from api.filters import OrderQuery
 from api.front import Call, CurrentCall, order_ref
+from api.limits import PAGE_ROWS
 from api.ordering import create_order
 from api.problems import Problem, not_found
 from api.rendering import links_of, render_event, render_listed, render_order, render_received
 from api.routing import BODY_PROBLEMS, KEY_HEADER, WAIT_HEADER, Routes
 from api.schemas import CreateOrder
-from domain.lifecycle import OrderStatus, WaitingOn
-from store.reads import OrderFilter, OrderHead, list_orders, read_events, read_order, read_received
+from domain.permissions import Principal
+from store.reads import OrderFilter, OrderHead, Row, list_orders, read_events, read_order, read_received
 
 routes = Routes()
 
@@ -32,8 +34,7 @@ OrderId = Annotated[
         examples=["ord_01M84BJXNG0000000000000000"],
     ),
 ]
-Limit = Annotated[int, Query(ge=1, le=200, description="Rows per page.")]
-Several = Annotated[list[str], Query(max_length=20, description="Repeat it for: any of these.")]
+Limit = Annotated[int, Query(ge=1, le=PAGE_ROWS, description="Rows per page.")]
 
 _STREAM_S = 15 * 60
 _POLL_S = 1.0
@@ -92,49 +93,28 @@ async def create(call: CurrentCall) -> Response:
     "/v1/orders",
     "listOrders",
     answers={200: (OrderList, "A page of orders.")},
-    problems=("validation", "cursor-invalid"),
+    problems=("cursor-invalid",),
 )
-async def list_(  # noqa: PLR0913, PLR0917 - each filter is a parameter
-    call: CurrentCall,
-    status: Annotated[list[OrderStatus], Query(max_length=10)] = [],  # noqa: B006 - FastAPI copies it
-    waiting_on: Annotated[list[WaitingOn], Query(max_length=10)] = [],  # noqa: B006
-    payment_status: Several = [],  # noqa: B006
-    channel: Several = [],  # noqa: B006
-    external_ref: Several = [],  # noqa: B006
-    created_from: AwareDatetime | None = None,
-    created_to: AwareDatetime | None = None,
-    sort: Literal["-created_at", "created_at"] = "-created_at",
-    limit: Limit = 50,
-    cursor: Annotated[str | None, Query(max_length=600)] = None,
-) -> Response:
+async def list_(call: CurrentCall, asked: Annotated[OrderQuery, Query()]) -> Response:
     """Orders the caller may see. Go on with `cursor=next_cursor` and the same filters."""
-    wanted = OrderFilter(
-        status=tuple(status),
-        waiting_on=tuple(waiting_on),
-        payment_status=tuple(payment_status),
-        channel=tuple(channel),
-        external_ref=tuple(external_ref),
-        created_from=created_from,
-        created_to=created_to,
-        newest_first=sort == "-created_at",
-    )
+    wanted = OrderFilter(**asked.model_dump(exclude={"limit", "cursor"}))
     filters = vars(wanted)
-    position = call.front.cursors.read(cursor, filters) if cursor else None
-    after = (datetime.fromisoformat(position[0]), position[1]) if position else None
-    rows = await call.front.read(lambda c: list_orders(c, call.principal, wanted, after, limit + 1))
-    page = rows[:limit]
+    position = call.front.cursors.read(asked.cursor, filters) if asked.cursor else None
+    rows = await call.front.read(lambda c: list_orders(c, call.principal, wanted, position, asked.limit + 1))
+    page = rows[: asked.limit]
     following = None
-    if len(rows) > limit:
+    if len(rows) > asked.limit:
         last = page[-1]
-        following = call.front.cursors.write(filters, (last["created_at"].isoformat(), last["order_id"]))
-    return _page(call, [render_listed(row) for row in page], following)
+        following = call.front.cursors.write(filters, (last["sort_key"].isoformat(), last["order_id"]))
+    return page_of(call, [render_listed(row) for row in page], following)
 
 
-def _page(call: Call, data: list[dict[str, Any]], following: str | None) -> Response:
+def page_of(call: Call, data: list[dict[str, Any]], following: str | None) -> Response:
+    """One page of a list, with the way to the next one."""
     headers = dict(PRIVATE)
     if following:
         kept = [(key, value) for key, value in call.request.query_params.multi_items() if key != "cursor"]
-        query = "&".join(f"{key}={value}" for key, value in [*kept, ("cursor", following)])
+        query = urlencode([*kept, ("cursor", following)])
         headers["Link"] = f'<{call.request.scope["path"]}?{query}>; rel="next"'
     content = {"data": data, "next_cursor": following, "has_more": following is not None}
     return JSONResponse(content, 200, headers)
@@ -148,28 +128,31 @@ def _page(call: Call, data: list[dict[str, Any]], following: str | None) -> Resp
         200: (Order, "The order; `received` until its workflow has answered."),
         304: (None, "Unchanged since the version in If-None-Match."),
     },
-    problems=("not-found", "validation"),
+    problems=("not-found",),
     headers={"If-None-Match": 'ETag of an earlier answer, like `"v14"`: 304 when nothing has changed.'},
 )
 async def get(call: CurrentCall, order_id: OrderId) -> Response:
     """One order with lines, money, promise, parcels, who is waited for, and what can be done now."""
-    ref = order_ref(order_id)
-    principal = call.principal
-    row = received = None
-    if ref.form != "id":  # a channel's reference may be in use again after a rejection
-        received = await call.front.read(lambda c: read_received(c, principal, "getOrder", ref))
-    if received is None:
-        row = await call.front.read(lambda c: read_order(c, principal, "getOrder", ref))
-    if row is None and received is None and ref.form == "id":
-        received = await call.front.read(lambda c: read_received(c, principal, "getOrder", ref))
+    if order_ref(order_id).form != "id":
+        order_id = (await call.head(order_id)).order_id
+    row, received = await call.front.read(lambda c: _found(c, call.principal, order_id))
     if row is None and received is None:
         raise not_found("order")
     version = row["version"] if row else 0
     headers = {"ETag": etag(version), **PRIVATE}
     if _known(call.request, etag(version)):
         return Response(status_code=304, headers=headers)
-    content = render_order(row, principal, call.front.vault) if row else render_received(received or {})
+    content = render_order(row, call.principal, call.front.vault) if row else render_received(received or {})
     return JSONResponse(content, 200, headers)
+
+
+async def _found(connection: AsyncConnection, principal: Principal, order_id: str) -> tuple[Row | None, Row | None]:
+    """The order as answered, or else as taken in; looked at again in case it was answered between the two looks."""
+    row = await read_order(connection, principal, "getOrder", order_id)
+    received = None if row else await read_received(connection, principal, "getOrder", order_id)
+    if row is None and received is None:
+        row = await read_order(connection, principal, "getOrder", order_id)
+    return row, received
 
 
 def _known(request: Request, tag: str) -> bool:
@@ -182,7 +165,7 @@ def _known(request: Request, tag: str) -> bool:
     "/v1/orders/{order_id}/events",
     "listOrderEvents",
     answers={200: (EventList, "The timeline, as JSON or as a stream of server-sent events.")},
-    problems=("not-found", "validation", "not-acceptable", "malformed-request"),
+    problems=("not-found", "not-acceptable", "malformed-request"),
     headers={
         "Accept": "`text/event-stream` follows the order live (streamOrderEvents), else JSON.",
         "Last-Event-ID": "Resume a stream behind this sequence number.",

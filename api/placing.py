@@ -26,6 +26,7 @@ def check_order(body: CreateOrder, facts: OrderFacts) -> None:
     """
     checks: tuple[Callable[[CreateOrder, OrderFacts], list[Finding]], ...] = (
         _channel,
+        _number,
         _lines,
         _total,
         _tenders,
@@ -50,6 +51,12 @@ def _channel(body: CreateOrder, facts: OrderFacts) -> list[Finding]:
         text = f"this channel sells in {facts.currency}"
         findings.append(Finding("/currency", "currency_mismatch", text))
     return findings
+
+
+def _number(_: CreateOrder, facts: OrderFacts) -> list[Finding]:
+    if not facts.number_taken:
+        return []
+    return [Finding("/order_number", "order_number_taken", "another order of this channel has this number")]
 
 
 def _lines(body: CreateOrder, facts: OrderFacts) -> list[Finding]:

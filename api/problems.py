@@ -23,7 +23,7 @@ _TABLE = (
         "malformed-request",
         400,
         "The request cannot be read",
-        "The body is not JSON in UTF-8, is nested too deeply, or a header has a value that cannot be used. "
+        "The body is not JSON in UTF-8, or a header has a value that cannot be used. "
         "Nothing was stored: correct the request and send it again.",
     ),
     ProblemType(
@@ -119,8 +119,9 @@ _TABLE = (
         "promise-not-possible",
         409,
         "No delivery date can be promised",
-        "No node that holds the units can reach the destination with this service level. "
-        "Nothing was reserved and nothing will be charged.",
+        "The units are in stock, but not at nodes that can reach the destination with this service level, so there "
+        "is no day to promise. `lines` says what was asked for and what can be delivered there. Nothing was "
+        "reserved and nothing will be charged; the channel's reference is free again.",
         ("lines",),
     ),
     ProblemType(
@@ -140,8 +141,8 @@ _TABLE = (
         "validation",
         422,
         "The content does not fit",
-        "`errors` lists everything that is wrong at once: a JSON pointer to the place, a stable code and a "
-        "sentence. Nothing was stored.",
+        "`errors` says what is wrong: a JSON pointer to the place (in the body, or under /query, /path or /header), "
+        "a stable code and a sentence. Nothing was stored.",
         ("errors",),
     ),
     ProblemType(

@@ -7,8 +7,10 @@ from typing import Any
 
 from api.actions import available_actions
 from api.masking import shown_address, shown_customer
+from domain.holds import HOLD_RULES
 from domain.ids import derived_id
 from domain.lifecycle import PaymentState
+from domain.orders import HoldType
 from domain.permissions import Personal, Principal, personal_view
 from store.commands import StoredCommand
 from store.vault import KeyRing, Sealed, unseal
@@ -60,6 +62,7 @@ def render_order(row: Row, principal: Principal, ring: KeyRing) -> dict[str, Any
         "promise": _promise(row),
         "fulfillment_orders": [_part(part) for part in row["fulfillment_orders"]],
         "shipments": [_parcel(parcel) for parcel in row["shipments"]],
+        "holds": [render_hold(hold) for hold in row["holds"]],
         "wait": _wait(row),
         "rejection": row["rejection"],
         "available_actions": available_actions(principal, dict(row)),
@@ -92,6 +95,7 @@ def links_of(order_id: str) -> dict[str, str]:
         "self": base,
         "events": f"{base}/events",
         "cancellations": f"{base}/cancellations",
+        "holds": f"{base}/holds",
         "decisions": f"{base}/decisions",
     }
 
@@ -247,8 +251,34 @@ def refusal_of(outcome: Row) -> dict[str, Any]:
     }
 
 
+def render_hold(row: Row) -> dict[str, Any]:
+    """A hold that was placed, whatever became of it."""
+    return {
+        "id": row["hold_id"],
+        "order_id": row["order_id"],
+        "type": row["type"],
+        "state": row["state"],
+        "blocks": row["blocks"],
+        "line": row["line_no"],
+        "owner": row["owner"],
+        "released_by": list(HOLD_RULES[HoldType(row["type"])].released_by),
+        "reason": row["reason"],
+        "at_limit": row["at_limit"],
+        "placed_by": _who(row["placed_by"]),
+        "placed_at": stamp(row["placed_at"]),
+        "expires_at": stamp(row["expires_at"]),
+        "ended_by": _who(row["ended_by"]),
+        "ended_at": stamp(row["ended_at"]),
+    }
+
+
+def _who(actor: Row | None) -> str | None:
+    """Somebody in a role, like `service:maria`."""
+    return f"{actor.get('role') or actor['kind']}:{actor['id']}" if actor else None
+
+
 def render_work(row: Row) -> dict[str, Any]:
-    """A fulfillment order as its node sees it: no customer, no payment."""
+    """A fulfillment order as lists show it: no customer, no address, no payment."""
     return {
         "id": row["fulfillment_id"],
         "order_id": row["order_id"],

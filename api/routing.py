@@ -3,16 +3,18 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends, Request
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
-from api.problems import MEDIA_TYPE, PROBLEMS
+from api.bodies import pointer_part
+from api.problems import MEDIA_TYPE, PROBLEMS, Finding, invalid
 from domain.permissions import OPERATIONS, Operation
 
 # What every operation with credentials can answer, and what every operation can.
 _GUARDED = ("unauthenticated", "forbidden", "rate-limited", "database-unavailable")
-_ALWAYS = ("headers-too-large", "internal")
-BODY_PROBLEMS = ("malformed-request", "payload-too-large", "unsupported-media-type", "validation")
+_ALWAYS = ("validation", "headers-too-large", "internal")
+BODY_PROBLEMS = ("malformed-request", "payload-too-large", "unsupported-media-type")
 COMMAND_PROBLEMS = (
     *BODY_PROBLEMS,
     "not-found",
@@ -76,10 +78,35 @@ class Routes:
                 response_model=None,
                 responses=_responses(operation, answers, problems),
                 openapi_extra=_extra(operation, body, headers),
+                dependencies=[Depends(refuse_unknown_query)] if operation.public else None,
             )
             return handler
 
         return register
+
+
+def refuse_unknown_query(request: Request) -> None:
+    """A filter that is misspelled, or that we do not have, must not answer with everything.
+
+    Where credentials are needed this is asked after them, else before anything.
+
+    Raises:
+        Problem: `validation` with a finding for each parameter that the route does not have.
+    """
+    unknown = sorted(set(request.query_params) - query_names(request.scope["route"]))
+    if unknown:
+        text = "this operation has no such query parameter"
+        raise invalid([Finding(f"/query/{pointer_part(name)}", "unknown_parameter", text) for name in unknown])
+
+
+def query_names(route: APIRoute) -> set[str]:
+    """The query parameters of a route: those of the handler, and the fields of its model of filters."""
+    names: set[str] = set()
+    for field in route.dependant.query_params:  # codespell:ignore dependant
+        kind = field.field_info.annotation
+        fields = kind.model_fields if isinstance(kind, type) and issubclass(kind, BaseModel) else (field.alias,)
+        names.update(fields)
+    return names
 
 
 def _responses(

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from api.text_rules import AddressLine, Name, Reference, TextRefused, clean_text
 from domain.orders import (
@@ -12,6 +12,7 @@ from domain.orders import (
     MAX_QUANTITY,
     CancelReason,
     CarrierEventType,
+    NodeTrouble,
     ReportKind,
     ServiceLevel,
     Split,
@@ -27,6 +28,12 @@ def _email(text: str) -> str:
     return clean_text(text)
 
 
+Locale = Annotated[
+    str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$", max_length=35), AfterValidator(clean_text)
+]
+PostalCode = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[A-Za-z0-9 -]+$"), AfterValidator(clean_text)]
+
+
 class Body(BaseModel):
     """A request's body."""
 
@@ -39,7 +46,7 @@ class CustomerIn(Body):
     external_ref: Reference | None = None
     name: Name
     email: Annotated[str, Field(max_length=254), AfterValidator(_email)] | None = None
-    locale: Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$", max_length=35)] | None = None
+    locale: Locale | None = None
 
 
 class ShipTo(Body):
@@ -49,7 +56,7 @@ class ShipTo(Body):
     lines: Annotated[tuple[AddressLine, ...], Field(min_length=1, max_length=4)]
     city: AddressLine
     region: Reference
-    postal_code: Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[A-Za-z0-9 -]+$")]
+    postal_code: PostalCode
     country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
 
 
@@ -115,10 +122,18 @@ CustomerReason = Literal[
 ]
 
 
+class LineQuantity(Body):
+    """Units of one line of the order."""
+
+    line: Annotated[int, Field(ge=1, le=MAX_LINES, strict=True)]
+    quantity: Annotated[int, Field(ge=1, le=MAX_QUANTITY, strict=True)]
+
+
 class RequestCancellation(Body):
-    """Cancel everything that has not left. `dry_run` answers with the plan and changes nothing."""
+    """Cancel the named units, or everything that has not left. `dry_run` answers with the plan and changes nothing."""
 
     reason: CustomerReason
+    lines: Annotated[tuple[LineQuantity, ...], Field(max_length=MAX_LINES)] = ()
     dry_run: Annotated[bool, Field(strict=True)] = False
 
 
@@ -129,12 +144,32 @@ class AddTender(Body):
     reference: Reference
 
 
+class ShortUnits(Body):
+    """Units of one line that the node cannot ship."""
+
+    line: Annotated[int, Field(ge=1, le=MAX_LINES, strict=True)]
+    short: Annotated[int, Field(ge=1, le=MAX_QUANTITY, strict=True)]
+
+
 class FulfillmentReport(Body):
-    """What a node did with a fulfillment order. `report_id` is the node's own id: a repeat changes nothing."""
+    """What a node did with a fulfillment order. `report_id` is the node's own id: a repeat changes nothing.
+
+    `short` names the units in `lines` (none: all of them); `reason` says why, for `short` and `rejected`.
+    """
 
     report_id: Reference
     kind: ReportKind
     occurred_at: AwareDatetime
+    lines: Annotated[tuple[ShortUnits, ...], Field(max_length=MAX_LINES)] = ()
+    reason: NodeTrouble | None = None
+
+    @model_validator(mode="after")
+    def _only_trouble_has_lines_and_a_reason(self) -> "FulfillmentReport":
+        if self.lines and self.kind is not ReportKind.SHORT:
+            raise ValueError("lines belong to a report of kind short")
+        if self.reason is not None and self.kind not in (ReportKind.SHORT, ReportKind.REJECTED):
+            raise ValueError("a reason belongs to a report of kind short or rejected")
+        return self
 
 
 class ShipmentEvent(Body):

@@ -1,11 +1,13 @@
 """Public routes: health, readiness, version, and the pages that explain problems. Owner: ops."""
 
+import asyncio
 import html
 from datetime import timedelta
 from typing import Annotated, Any
 
 from fastapi import Path, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
+from sqlalchemy.exc import ProgrammingError
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.api.taskqueue.v1 import TaskQueue
@@ -43,18 +45,21 @@ async def health() -> Response:
 async def readiness(request: Request) -> Response:
     """Database with the right tables, order engine, search attributes, and a worker that polls."""
     front: Front = request.app.state.front
-    checks = {"database": await _database(front), **await _engine(front)}
+    database, engine = await asyncio.gather(_database(front), _engine(front))
+    checks = {"database": database, **engine}
     ready = all(check.ok for check in checks.values())
     body = Readiness(ready=ready, checks=checks)
     return JSONResponse(body.model_dump(), 200 if ready else 503, {"Cache-Control": "no-store"})
 
 
 async def _database(front: Front) -> Check:
+    wanted = expected_revision()
     try:
         found = await front.read(database_revision)
     except Problem:
         return Check(ok=False, detail="cannot be reached")
-    wanted = expected_revision()
+    except ProgrammingError:
+        return Check(ok=False, detail=f"tables are missing, needed is {wanted}: run `accord db upgrade`")
     if found != wanted:
         return Check(ok=False, detail=f"tables are at {found}, needed is {wanted}: run `accord db upgrade`")
     return Check(ok=True, detail=f"tables at {found}")
@@ -63,16 +68,18 @@ async def _database(front: Front) -> Check:
 async def _engine(front: Front) -> dict[str, Check]:
     client = front.client
     try:
-        attributes = await client.operator_service.list_search_attributes(
-            ListSearchAttributesRequest(namespace=client.namespace), timeout=_PROBE
-        )
-        queue = await client.workflow_service.describe_task_queue(
-            DescribeTaskQueueRequest(
-                namespace=client.namespace,
-                task_queue=TaskQueue(name=front.task_queue),
-                task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+        attributes, queue = await asyncio.gather(
+            client.operator_service.list_search_attributes(
+                ListSearchAttributesRequest(namespace=client.namespace), timeout=_PROBE
             ),
-            timeout=_PROBE,
+            client.workflow_service.describe_task_queue(
+                DescribeTaskQueueRequest(
+                    namespace=client.namespace,
+                    task_queue=TaskQueue(name=front.task_queue),
+                    task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+                ),
+                timeout=_PROBE,
+            ),
         )
     except (RPCError, RuntimeError):
         away = Check(ok=False, detail="cannot be reached; orders are stored and started later")
@@ -105,7 +112,7 @@ async def problems() -> Response:
     "/problems/{slug}",
     "getProblem",
     answers={200: (ProblemPage, "The explanation, as JSON or as a page for people.")},
-    problems=("not-found", "validation"),
+    problems=("not-found",),
 )
 async def problem(request: Request, slug: Annotated[str, Path(max_length=64)]) -> Response:
     """What a kind of problem means and what to do. Browsers get a page, programs get JSON."""

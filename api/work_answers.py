@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from api.answers import Answer
+from api.answers import Answer, PlaceCoarse, PlaceFull, PlaceMasked
 
 
 class WorkLine(Answer):
@@ -13,8 +13,8 @@ class WorkLine(Answer):
     quantity: int
 
 
-class FulfillmentOrder(Answer):
-    """A fulfillment order as its node sees it."""
+class ListedFulfillmentOrder(Answer):
+    """A fulfillment order in a node's work list."""
 
     id: str
     order_id: str
@@ -34,10 +34,16 @@ class FulfillmentOrder(Answer):
     order_version: int
 
 
+class FulfillmentOrder(ListedFulfillmentOrder):
+    """A fulfillment order as its node sees it, with where the parcel goes."""
+
+    ship_to: PlaceFull | PlaceMasked | PlaceCoarse
+
+
 class FulfillmentOrderList(Answer):
     """A page of a node's work."""
 
-    data: list[FulfillmentOrder]
+    data: list[ListedFulfillmentOrder]
     next_cursor: str | None
     has_more: bool
 

@@ -9,6 +9,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import NamedTuple
 
+from domain.lifecycle import Team
 from domain.orders import Actor, ActorKind, Frozen
 
 EVERY = "*"
@@ -28,6 +29,18 @@ class Role(StrEnum):
     AUDITOR = "auditor"
 
 
+# The role of each team that can own an exception case; what a team decides about it: `domain/case_work.py`.
+TEAMS: Mapping[str, Role] = MappingProxyType(
+    {
+        Team.COMMERCE: Role.COMMERCE,
+        Team.INVENTORY: Role.INVENTORY,
+        Team.FULFILLMENT: Role.WAREHOUSE,
+        Team.FINANCE: Role.FINANCE,
+        Team.SERVICE: Role.SERVICE,
+    }
+)
+
+
 class Rule(StrEnum):
     """On which objects a role may use an operation."""
 
@@ -42,6 +55,7 @@ class Personal(StrEnum):
 
     FULL = "full"
     MASKED = "masked"
+    SHIP_TO = "ship_to"  # the whole address of a parcel, at the nodes given to the caller; no e-mail
     NONE = "none"
 
 
@@ -101,6 +115,7 @@ _BUYERS = {
     Role.STOREFRONT: Rule.OWN_CHANNEL,
     Role.SERVICE: Rule.OWN_CHANNEL,
 }
+_HOLDERS = {Role.SERVICE: Rule.OWN_CHANNEL, Role.OPS: Rule.ANYTHING}
 _FLOOR = {Role.WAREHOUSE: Rule.OWN_NODE, Role.OPS: Rule.ANYTHING}
 _FLOOR_READERS = {**_FLOOR, Role.AUDITOR: Rule.ANYTHING}
 _EXPLAINERS = {
@@ -109,6 +124,18 @@ _EXPLAINERS = {
     Role.OPS: Rule.ANYTHING,
     Role.AUDITOR: Rule.ANYTHING,
 }
+
+# Every team works on its own cases; which of the cases it sees are its own is a rule of `domain/case_work.py`.
+_CASE_WORKERS = {
+    Role.SERVICE: Rule.OWN_CHANNEL,
+    Role.WAREHOUSE: Rule.OWN_NODE,
+    Role.INVENTORY: Rule.OWN_NODE,
+    Role.FINANCE: Rule.ANYTHING,
+    Role.COMMERCE: Rule.ANYTHING,
+    Role.OPS: Rule.ANYTHING,
+}
+_CASE_READERS = {**_CASE_WORKERS, Role.AUDITOR: Rule.ANYTHING}
+_NOTE_WRITERS = {Role.SERVICE: Rule.OWN_CHANNEL, Role.OPS: Rule.ANYTHING}
 
 
 def _one(
@@ -138,6 +165,17 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
             ),
             _one("listCancellations", "List an order's cancellations", "Orders", _READERS),
             _one("getCancellation", "Read one cancellation", "Orders", _READERS),
+            _one("placeHold", "Stop an order for a while", "Orders", _HOLDERS, "place_hold"),
+            _one("listHolds", "List an order's holds", "Orders", {**_READERS, Role.COMMERCE: Rule.ANYTHING}),
+            _one("getHold", "Read one hold", "Orders", {**_READERS, Role.COMMERCE: Rule.ANYTHING}),
+            _one(
+                "releaseHold",
+                "End a hold: go on, or cancel",
+                "Orders",
+                # each type of hold has its own roles among these: domain/holds.py, asked by the order itself
+                {**_HOLDERS, Role.FINANCE: Rule.ANYTHING, Role.COMMERCE: Rule.ANYTHING},
+                "release_hold",
+            ),
             _one("addTender", "Replace a declined payment", "Orders", _BUYERS, "payment_event"),
             _one("listFulfillmentOrders", "A node's work list", "Fulfillment", _FLOOR_READERS),
             _one("getFulfillmentOrder", "Read one fulfillment order", "Fulfillment", _FLOOR_READERS),
@@ -145,6 +183,14 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
             _one("recordShipmentEvent", "Record a carrier's event", "Fulfillment", _FLOOR, "carrier_event"),
             _one("listDecisions", "List the decisions made for an order", "Decisions", _EXPLAINERS),
             _one("getDecision", "Read why something was decided", "Decisions", _EXPLAINERS),
+            _one("listExceptions", "The queue of exception cases", "Exceptions", _CASE_READERS),
+            _one("getException", "Read one exception case", "Exceptions", _CASE_READERS),
+            _one("assignException", "Give a case to somebody", "Exceptions", _CASE_WORKERS),
+            _one(
+                "resolveException", "Resolve a case: retry, cancel or dismiss", "Exceptions", _CASE_WORKERS, "retry_now"
+            ),
+            _one("addNote", "Write a note on an order", "Notes", _NOTE_WRITERS),
+            _one("listNotes", "Read the notes on an order", "Notes", {**_NOTE_WRITERS, Role.AUDITOR: Rule.ANYTHING}),
             _public("health", "Whether the process lives"),
             _public("readiness", "Whether everything behind the API is there"),
             _public("version", "Which version this is"),
@@ -154,12 +200,13 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
     }
 )
 
-_SEES: Mapping[Role, Personal] = MappingProxyType(
+SEES: Mapping[Role, Personal] = MappingProxyType(
     {
         Role.SHOPPER: Personal.FULL,
         Role.STOREFRONT: Personal.MASKED,
         Role.SERVICE: Personal.MASKED,
         Role.OPS: Personal.MASKED,
+        Role.WAREHOUSE: Personal.SHIP_TO,
     }
 )
 
@@ -200,8 +247,16 @@ def scope_of(principal: Principal, operation_id: str) -> Scope:
 
 def personal_view(principal: Principal) -> Personal:
     """How much of the customer's personal data the caller gets: the most that one of the roles gives."""
-    views = {_SEES.get(role, Personal.NONE) for role in principal.roles}
+    views = {SEES.get(role, Personal.NONE) for role in principal.roles}
     return next((view for view in (Personal.FULL, Personal.MASKED) if view in views), Personal.NONE)
+
+
+def ship_to_view(principal: Principal, node_id: str) -> Personal:
+    """How much of a parcel's address the caller gets: all of it at the caller's own node, else as it is masked."""
+    views = {SEES.get(role, Personal.NONE) for role in principal.roles}
+    if Personal.SHIP_TO in views and (node_id in principal.nodes or EVERY in principal.nodes):
+        return Personal.FULL
+    return Personal.MASKED if Personal.MASKED in views else Personal.NONE
 
 
 def acting_role(principal: Principal, operation_id: str) -> Role | None:

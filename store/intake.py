@@ -20,15 +20,17 @@ class Earlier:
     """A request that was stored before, under the same key or the same reference of the channel."""
 
     order_id: str
-    command_id: str
     fingerprint: bytes
     answering: bool
-    by_key: bool
 
 
 @dataclass(frozen=True)
 class OrderFacts:
-    """What the database knows about the things that a new order names."""
+    """What the database knows about the things that a new order names.
+
+    `order_number` is generated when the order names none; `number_taken`: another order of the channel has the
+    number that this one names.
+    """
 
     currency: str | None
     enabled: bool
@@ -36,6 +38,7 @@ class OrderFacts:
     unknown_skus: frozenset[str]
     customer_ref: str | None
     order_number: str | None
+    number_taken: bool
     same_key: Earlier | None
     same_reference: Earlier | None
 
@@ -64,7 +67,7 @@ class Named:
     city_key: str
     skus: tuple[str, ...]
     external_hash: bytes | None
-    needs_number: bool
+    order_number: str | None
 
 
 _FACTS = text("""
@@ -75,12 +78,19 @@ SELECT c.currency, coalesce(c.enabled, false) AS enabled,
          WHERE NOT EXISTS (SELECT 1 FROM items i WHERE i.sku = s.sku AND i.enabled)) AS unknown_skus,
   (SELECT customer_ref FROM customer_refs WHERE channel = :channel
       AND external_hash = CAST(:external_hash AS bytea)) AS customer_ref,
-  CASE WHEN :needs_number THEN nextval('order_numbers')::text END AS order_number,
-  (SELECT json_build_object('order_id', order_id, 'command_id', command_id,
-          'fingerprint', encode(fingerprint, 'hex'), 'answering', answering_until > now())
+  CASE WHEN CAST(:order_number AS text) IS NULL THEN (
+    WITH RECURSIVE tried(number, attempt) AS (
+      SELECT nextval('order_numbers'), 1
+      UNION ALL
+      SELECT nextval('order_numbers'), attempt + 1 FROM tried WHERE attempt < 1000 AND EXISTS (
+        SELECT 1 FROM intake WHERE channel = :channel AND order_number = number::text AND state <> 'rejected'))
+    SELECT max(number)::text FROM tried) END AS order_number,
+  EXISTS (SELECT 1 FROM intake WHERE channel = :channel AND order_number = :order_number AND state <> 'rejected')
+    AS number_taken,
+  (SELECT json_build_object('order_id', order_id, 'fingerprint', encode(fingerprint, 'hex'),
+          'answering', answering_until > now())
      FROM idempotency WHERE principal = :principal AND route = :route AND key = :key) AS same_key,
-  (SELECT json_build_object('order_id', order_id, 'command_id', 'accept',
-          'fingerprint', encode(fingerprint, 'hex'), 'answering', false)
+  (SELECT json_build_object('order_id', order_id, 'fingerprint', encode(fingerprint, 'hex'), 'answering', false)
      FROM intake WHERE channel = :channel AND external_ref = :external_ref AND state <> 'rejected')
      AS same_reference
   FROM (SELECT 1) AS one LEFT JOIN channels c ON c.channel = :channel
@@ -104,7 +114,7 @@ WITH asked AS (
   SELECT :order_id, :channel, :external_ref, :order_number, :customer_ref, :principal, :fingerprint,
          CAST(:place_order AS jsonb)
    WHERE CAST(:key AS text) IS NULL OR EXISTS (SELECT 1 FROM asked)
-  ON CONFLICT (channel, external_ref) WHERE state <> 'rejected' DO NOTHING RETURNING order_id
+  ON CONFLICT DO NOTHING RETURNING order_id
 ), sealed AS (
   INSERT INTO customer_vault (order_id, customer_ref, key_version, wrapped_key, sealed)
   SELECT order_id, :customer_ref, :key_version, :wrapped_key, :sealed FROM taken RETURNING 1
@@ -144,8 +154,9 @@ async def load_order_facts(connection: AsyncConnection, asked: Asked, named: Nam
         unknown_skus=frozenset(row["unknown_skus"]),
         customer_ref=row["customer_ref"],
         order_number=row["order_number"],
-        same_key=_earlier(row["same_key"], by_key=True),
-        same_reference=_earlier(row["same_reference"], by_key=False),
+        number_taken=row["number_taken"],
+        same_key=_earlier(row["same_key"]),
+        same_reference=_earlier(row["same_reference"]),
     )
 
 
@@ -215,13 +226,5 @@ def _place_order(row: Any) -> PlaceOrder:
     return PlaceOrder.model_validate_json(json.dumps(row))
 
 
-def _earlier(row: dict[str, Any] | None, *, by_key: bool) -> Earlier | None:
-    if row is None:
-        return None
-    return Earlier(
-        order_id=row["order_id"],
-        command_id=row["command_id"],
-        fingerprint=bytes.fromhex(row["fingerprint"]),
-        answering=row["answering"],
-        by_key=by_key,
-    )
+def _earlier(row: dict[str, Any] | None) -> Earlier | None:
+    return None if row is None else Earlier(row["order_id"], bytes.fromhex(row["fingerprint"]), row["answering"])

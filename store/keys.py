@@ -21,6 +21,12 @@ SELECT key_id, digest, name, roles, channels, nodes,
   FROM api_keys WHERE key_id = :key_id
 """)
 
+_LIST = text("""
+SELECT key_id, name, roles, channels, nodes, created_at, expires_at, revoked_at,
+       CASE WHEN revoked_at IS NOT NULL THEN 'revoked' WHEN expires_at <= now() THEN 'expired' ELSE 'valid' END AS state
+  FROM api_keys ORDER BY created_at, key_id LIMIT :limit
+""")
+
 _REVOKE = text("UPDATE api_keys SET revoked_at = now() WHERE key_id = :key_id AND revoked_at IS NULL")
 
 
@@ -36,6 +42,21 @@ class KeyRecord:
     nodes: tuple[str, ...]
     valid: bool
     remaining_s: float | None
+
+
+@dataclass(frozen=True)
+class KeyListed:
+    """One key as people see it: what it may do, not what it is."""
+
+    key_id: str
+    name: str
+    roles: Sequence[str]
+    channels: Sequence[str]
+    nodes: Sequence[str]
+    state: str
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
 
 
 async def put_key(
@@ -78,6 +99,12 @@ async def find_key(connection: AsyncConnection, key_id: str) -> KeyRecord | None
         valid=row["valid"],
         remaining_s=row["remaining_s"],
     )
+
+
+async def list_keys(connection: AsyncConnection, limit: int = 10_000) -> tuple[KeyListed, ...]:
+    """All keys, oldest first, also those that are no longer valid."""
+    rows = await connection.execute(_LIST, {"limit": limit})
+    return tuple(KeyListed(**row) for row in rows.mappings())
 
 
 async def revoke_key(connection: AsyncConnection, key_id: str) -> bool:

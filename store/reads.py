@@ -3,9 +3,9 @@
 An object that may not be seen and one that does not exist both give None: nobody can tell the difference.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,26 +46,34 @@ class OrderHead:
     """
 
     order_id: str
-    order_number: str
-    channel: str
     status: str
     terminal: bool
     version: int
     changed_lately: bool = False
 
 
+Sort = Literal["-created_at", "created_at", "promised_by"]
+
+
 @dataclass(frozen=True)
 class OrderFilter:
-    """Filters of a list; an empty tuple means: any."""
+    """Filters of a list, and its order; an empty tuple or None means: any."""
 
     status: tuple[str, ...] = ()
     waiting_on: tuple[str, ...] = ()
+    promise_state: tuple[str, ...] = ()
     payment_status: tuple[str, ...] = ()
     channel: tuple[str, ...] = ()
+    node: tuple[str, ...] = ()
+    sku: tuple[str, ...] = ()
+    customer_ref: tuple[str, ...] = ()
     external_ref: tuple[str, ...] = ()
     created_from: datetime | None = None
     created_to: datetime | None = None
-    newest_first: bool = True
+    promised_before: date | None = None
+    needs_attention: bool | None = None
+    q: str | None = None
+    sort: Sort = "-created_at"
 
 
 def _bound(scope: Scope) -> Row:
@@ -79,57 +87,51 @@ def _bound(scope: Scope) -> Row:
 
 # --- one order ----------------------------------------------------------------------------------------
 
-_ORDER = {
-    form: text(f"{SNAPSHOT} WHERE {where} AND {_VISIBLE} ORDER BY o.created_at DESC LIMIT 1")
-    for form, where in _BY.items()
-}
-_RECEIVED = {
-    form: text(f"""
-SELECT o.order_id, o.order_number, o.channel, o.external_ref, o.customer_ref, o.created_at,
-       o.place_order ->> 'currency' AS currency, o.place_order ->> 'total_minor' AS total_minor,
-       o.place_order ->> 'country' AS country, o.place_order ->> 'region' AS region,
-       o.place_order -> 'lines' AS lines
-  FROM intake o WHERE o.state = 'received' AND {where} AND {_VISIBLE} ORDER BY o.created_at DESC LIMIT 1""")  # noqa: S608
-    for form, where in _BY.items()
-}
-_HEAD = {
+_ORDER = text(f"{SNAPSHOT} WHERE o.order_id = :order_id AND {_VISIBLE}")
+_RECEIVED = text(f"""
+SELECT o.order_id, o.order_number, o.channel, o.external_ref, o.created_at,
+       o.place_order ->> 'currency' AS currency, o.place_order ->> 'total_minor' AS total_minor
+  FROM intake o WHERE o.state = 'received' AND o.order_id = :order_id AND {_VISIBLE}
+""")  # noqa: S608 - constants only
+_HEADS = {
     form: text(f"""
 SELECT * FROM (
-  SELECT o.order_id, o.order_number, o.channel, o.status, o.terminal, o.version, o.created_at, {LATELY}
+  SELECT o.order_id, o.status, o.terminal, o.version, o.created_at, {LATELY}
     FROM orders o WHERE {where} AND {_VISIBLE}
   UNION ALL
-  SELECT o.order_id, o.order_number, o.channel, 'received', false, 0, o.created_at, false
+  SELECT o.order_id, 'received', false, 0, o.created_at, false
     FROM intake o WHERE o.state = 'received' AND {where} AND {_VISIBLE}) AS found
- ORDER BY (status = 'rejected'), created_at DESC LIMIT 1""")  # noqa: S608
+ ORDER BY (status = 'rejected'), created_at DESC LIMIT 2""")  # noqa: S608
     for form, where in _BY.items()
 }
 
 
-async def read_order(connection: AsyncConnection, principal: Principal, operation_id: str, ref: OrderRef) -> Row | None:
+async def read_order(connection: AsyncConnection, principal: Principal, operation_id: str, order_id: str) -> Row | None:
     """Everything about one order, with one statement; see `SNAPSHOT` for the columns."""
-    return await _one(connection, _ORDER[ref.form], _about(principal, operation_id, ref))
+    bound = _bound(scope_of(principal, operation_id))
+    return await _one(connection, _ORDER, {**bound, "order_id": order_id})
 
 
 async def read_received(
-    connection: AsyncConnection, principal: Principal, operation_id: str, ref: OrderRef
+    connection: AsyncConnection, principal: Principal, operation_id: str, order_id: str
 ) -> Row | None:
     """An order that was taken in and not answered yet."""
-    return await _one(connection, _RECEIVED[ref.form], _about(principal, operation_id, ref))
+    bound = _bound(scope_of(principal, operation_id))
+    return await _one(connection, _RECEIVED, {**bound, "order_id": order_id})
 
 
-async def read_head(
+async def read_heads(
     connection: AsyncConnection, principal: Principal, operation_id: str, ref: OrderRef
-) -> OrderHead | None:
-    """Which order it is and where it stands."""
-    row = await _one(connection, _HEAD[ref.form], _about(principal, operation_id, ref))
-    if row is None:
-        return None
-    row.pop("created_at")
-    return OrderHead(**row)
+) -> list[OrderHead]:
+    """Where the orders stand that go by this name, newest first, at most two.
 
-
-def _about(principal: Principal, operation_id: str, ref: OrderRef) -> Row:
-    return {**_bound(scope_of(principal, operation_id)), "ref": ref.ref, "ref_channel": ref.channel}
+    A rejected order gives its names up: it is found only when no other order has the name.
+    """
+    about = {**_bound(scope_of(principal, operation_id)), "ref": ref.ref, "ref_channel": ref.channel}
+    rows = (await connection.execute(_HEADS[ref.form], about)).mappings()
+    heads = [OrderHead(**{name: value for name, value in row.items() if name != "created_at"}) for row in rows]
+    living = [head for head in heads if head.status != "rejected"]
+    return living or heads
 
 
 # --- lists of orders ----------------------------------------------------------------------------------
@@ -138,71 +140,93 @@ _LISTED = """
 SELECT * FROM (
   (SELECT o.order_id, o.order_number, o.channel, o.external_ref, o.currency, o.status, o.payment_status,
           o.fulfillment_status, o.waiting_on, o.wait_deadline, o.promised_by, o.promise_state, o.total_minor,
-          o.owed_minor, o.version, o.created_at, o.updated_at
+          o.owed_minor, o.version, o.created_at, o.updated_at, {answered_key} AS sort_key
      FROM orders o
-    WHERE {visible} AND {filters} AND {position} ORDER BY o.created_at {way}, o.order_id {way} LIMIT :limit)
+    WHERE {answered} ORDER BY sort_key {way}, order_id {way} LIMIT :limit)
   UNION ALL
   (SELECT o.order_id, o.order_number, o.channel, o.external_ref, o.place_order ->> 'currency', 'received',
           'pending', 'unfulfilled', 'payment', NULL, NULL, 'on_track', (o.place_order ->> 'total_minor')::bigint,
-          (o.place_order ->> 'total_minor')::bigint, 0, o.created_at, o.created_at
+          (o.place_order ->> 'total_minor')::bigint, 0, o.created_at, o.created_at, {received_key} AS sort_key
      FROM intake o
-    WHERE o.state = 'received' AND {visible} AND {received} AND {position}
-    ORDER BY o.created_at {way}, o.order_id {way} LIMIT :limit)) AS both_kinds
- ORDER BY created_at {way}, order_id {way} LIMIT :limit
+    WHERE o.state = 'received' AND {received} ORDER BY sort_key {way}, order_id {way} LIMIT :limit)
+  ) AS both_kinds
+ ORDER BY sort_key {way}, order_id {way} LIMIT :limit
 """
-_COMMON = """(:channel = '{}' OR o.channel = ANY(:channel))
- AND (:external_ref = '{}' OR o.external_ref = ANY(:external_ref))
- AND (CAST(:created_from AS timestamptz) IS NULL OR o.created_at >= :created_from)
- AND (CAST(:created_to AS timestamptz) IS NULL OR o.created_at < :created_to)"""
-_FILTERS = (
-    _COMMON
-    + """ AND (:status = '{}' OR o.status = ANY(:status))
- AND (:waiting_on = '{}' OR o.waiting_on = ANY(:waiting_on))
- AND (:payment_status = '{}' OR o.payment_status = ANY(:payment_status))"""
-)
-_RECEIVED_FILTERS = (
-    _COMMON
-    + """ AND (:status = '{}' OR 'received' = ANY(:status)) AND (:waiting_on = '{}' OR 'payment' = ANY(:waiting_on))
- AND (:payment_status = '{}' OR 'pending' = ANY(:payment_status))"""
-)
+
+# Each filter, as a condition on an answered order and on one that was only taken in.
+_FILTERS: Mapping[str, tuple[str, str]] = {
+    "status": ("o.status = ANY(:status)", "'received' = ANY(:status)"),
+    "waiting_on": ("o.waiting_on = ANY(:waiting_on)", "'payment' = ANY(:waiting_on)"),
+    "promise_state": ("o.promise_state = ANY(:promise_state)", "'on_track' = ANY(:promise_state)"),
+    "payment_status": ("o.payment_status = ANY(:payment_status)", "'pending' = ANY(:payment_status)"),
+    "channel": ("o.channel = ANY(:channel)", "o.channel = ANY(:channel)"),
+    "node": (
+        "EXISTS (SELECT 1 FROM fulfillment_orders f WHERE f.order_id = o.order_id AND f.node_id = ANY(:node))",
+        "false",
+    ),
+    "sku": (
+        "EXISTS (SELECT 1 FROM order_lines l WHERE l.order_id = o.order_id AND l.sku = ANY(:sku))",
+        "EXISTS (SELECT 1 FROM jsonb_array_elements(o.place_order -> 'lines') AS l WHERE l ->> 1 = ANY(:sku))",
+    ),
+    "customer_ref": ("o.customer_ref = ANY(:customer_ref)", "o.customer_ref = ANY(:customer_ref)"),
+    "external_ref": ("o.external_ref = ANY(:external_ref)", "o.external_ref = ANY(:external_ref)"),
+    "created_from": ("o.created_at >= :created_from", "o.created_at >= :created_from"),
+    "created_to": ("o.created_at < :created_to", "o.created_at < :created_to"),
+    "promised_before": ("o.promised_by < :promised_before", "false"),
+    "needs_attention": (
+        ":needs_attention = EXISTS (SELECT 1 FROM exceptions e WHERE e.order_id = o.order_id AND e.open)",
+        "NOT :needs_attention",
+    ),
+    "q": (
+        "o.order_id IN (SELECT order_id FROM orders WHERE order_number = :q UNION ALL"
+        " SELECT order_id FROM orders WHERE external_ref = :q UNION ALL"
+        " SELECT order_id FROM shipments WHERE tracking_number = :q)",
+        "(o.order_number = :q OR o.external_ref = :q)",
+    ),
+}
+
+_NO_PROMISE = "DATE '9999-12-31'"  # orders without a promised day come last
+# What is sorted by: of an answered order, of one that was only taken in, its type, and which way.
+_SORTS: Mapping[Sort, tuple[str, str, str, Literal["ASC", "DESC"]]] = {
+    "-created_at": ("o.created_at", "o.created_at", "timestamptz", "DESC"),
+    "created_at": ("o.created_at", "o.created_at", "timestamptz", "ASC"),
+    "promised_by": (f"coalesce(o.promised_by, {_NO_PROMISE})", _NO_PROMISE, "date", "ASC"),
+}
 
 
-def _list_statement(comparison: str, way: str) -> Any:
-    position = (
-        "(CAST(:after_at AS timestamptz) IS NULL OR (o.created_at, o.order_id) "
-        f"{comparison} (CAST(:after_at AS timestamptz), :after_id))"
+def _list_statement(given: Sequence[str], sort: Sort, *, resumed: bool) -> Any:
+    """The statement for these filters: put together from the constants above, values are bound."""
+    answered_key, received_key, kind, way = _SORTS[sort]
+    answered, received = ([_VISIBLE, *(_FILTERS[name][side] for name in given)] for side in (0, 1))
+    if resumed:
+        behind = f"{'<' if way == 'DESC' else '>'} (CAST(:after_key AS {kind}), :after_id)"
+        answered.append(f"({answered_key}, o.order_id) {behind}")
+        received.append(f"({received_key}, o.order_id) {behind}")
+    return text(
+        _LISTED.format(
+            answered_key=answered_key,
+            received_key=received_key,
+            answered=" AND ".join(answered),
+            received=" AND ".join(received),
+            way=way,
+        )
     )
-    statement = _LISTED.format(
-        visible=_VISIBLE, filters=_FILTERS, received=_RECEIVED_FILTERS, position=position, way=way
-    )
-    for name in ("channel", "external_ref", "status", "waiting_on", "payment_status"):
-        statement = statement.replace(f":{name} = '{{}}'", f"CAST(:{name} AS text[]) = '{{}}'")
-    return text(statement)
-
-
-_LIST = {True: _list_statement("<", "DESC"), False: _list_statement(">", "ASC")}
 
 
 async def list_orders(
     connection: AsyncConnection,
     principal: Principal,
     wanted: OrderFilter,
-    after: tuple[datetime, str] | None,
+    after: tuple[str, ...] | None,
     limit: int,
 ) -> list[Row]:
-    """Headers of orders in the wanted order, continuing behind `after`."""
-    filters: Mapping[str, Any] = {
-        key: list(value) if isinstance(value, tuple) else value for key, value in vars(wanted).items()
-    }
+    """Headers of orders in the wanted order, continuing behind `after`: the `sort_key` and id of an earlier row."""
+    given = {name: value for name in _FILTERS if (value := getattr(wanted, name)) not in ((), None)}
+    bound = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
+    position = dict(zip(("after_key", "after_id"), after or (), strict=False))
     rows = await connection.execute(
-        _LIST[wanted.newest_first],
-        {
-            **_bound(scope_of(principal, "listOrders")),
-            **filters,
-            "after_at": after[0] if after else None,
-            "after_id": after[1] if after else None,
-            "limit": limit,
-        },
+        _list_statement(tuple(given), wanted.sort, resumed=after is not None),
+        {**_bound(scope_of(principal, "listOrders")), **bound, **position, "limit": limit},
     )
     return [dict(row) for row in rows.mappings()]
 
@@ -256,7 +280,7 @@ _WORK = text(f"""{FULFILLMENTS}
 _PART = text(f"{FULFILLMENTS} WHERE {_VISIBLE_WORK} AND f.fulfillment_id = :fulfillment_id")
 
 _PARCEL = text(f"""
-SELECT s.shipment_id, s.order_id, s.tracking, o.terminal, o.status, o.version, {LATELY}
+SELECT s.order_id, o.terminal, o.status, o.version, {LATELY}
   FROM shipments s JOIN fulfillment_orders f USING (fulfillment_id) JOIN orders o ON o.order_id = s.order_id
  WHERE {_VISIBLE_WORK} AND s.shipment_id = :shipment_id
 """)  # noqa: S608
@@ -299,9 +323,9 @@ async def read_parcel(
 _REVISION = text("SELECT version_num FROM alembic_version")
 
 
-async def database_revision(connection: AsyncConnection) -> str:
+async def database_revision(connection: AsyncConnection) -> str | None:
     """Which version of the tables this database has."""
-    return str((await connection.execute(_REVISION)).scalar_one())
+    return (await connection.execute(_REVISION)).scalar()
 
 
 def expected_revision() -> str:

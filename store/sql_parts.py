@@ -31,8 +31,10 @@ SELECT o.order_id, o.order_number, o.channel, o.external_ref, o.customer_ref, o.
        'carrier', s.carrier, 'tracking_number', s.tracking_number, 'state', s.tracking,
        'handed_over_at', s.handed_over_at, 'delivered_at', s.delivered_at) ORDER BY s.shipment_id), '[]')
      FROM shipments s WHERE s.order_id = o.order_id AND s.tracking IS NOT NULL) AS shipments,
+  (SELECT coalesce(json_agg(row_to_json(h) ORDER BY h.placed_at, h.hold_id), '[]')
+     FROM holds h WHERE h.order_id = o.order_id AND h.live) AS holds,
   (SELECT coalesce(json_agg(json_build_object('promised_by', p.promised_by, 'cause', p.cause,
-       'at', p.created_at, 'ruleset', p.ruleset, 'live', p.live) ORDER BY p.promise_no, p.version), '[]')
+       'at', p.created_at, 'ruleset', p.ruleset) ORDER BY p.promise_no, p.version), '[]')
      FROM promises p WHERE p.order_id = o.order_id) AS promises,
   v.key_version, v.wrapped_key, v.sealed
   FROM orders o LEFT JOIN customer_vault v ON v.order_id = o.order_id
@@ -41,8 +43,8 @@ SELECT o.order_id, o.order_number, o.channel, o.external_ref, o.customer_ref, o.
 LATELY = "o.updated_at > now() - interval '3 seconds' AS changed_lately"
 
 FULFILLMENTS = f"""
-SELECT f.fulfillment_id, f.order_id, o.order_number, o.status AS order_status, o.terminal, o.version, f.node_id,
-  f.state, f.stage, f.units, f.ship_by, f.created_at, f.updated_at, f.shipment_id, s.carrier,
+SELECT f.fulfillment_id, f.order_id, o.order_number, o.status AS order_status, o.terminal, o.version, o.country,
+  o.region, f.node_id, f.state, f.stage, f.units, f.ship_by, f.created_at, f.updated_at, f.shipment_id, s.carrier,
   s.tracking_number, s.tracking, {LATELY},
   (SELECT json_agg(json_build_object('line', l.line_no, 'sku', l.sku, 'quantity', l.quantity) ORDER BY l.line_no)
      FROM fulfillment_lines l WHERE l.fulfillment_id = f.fulfillment_id) AS lines

@@ -23,8 +23,8 @@ JUST_TOO_DEEP = b'{"a":' * 17 + b"1" + b"}" * 17
         (b'{"total_minor": Infinity}', 400, "malformed-request"),
         (b'{"total_minor": ' + b"9" * 5000 + b"}", 400, "malformed-request"),
         (b'{"channel": "a", "channel": "b"}', 400, "malformed-request"),
-        (DEEP, 400, "malformed-request"),
-        (JUST_TOO_DEEP, 400, "malformed-request"),
+        (DEEP, 422, "validation"),
+        (JUST_TOO_DEEP, 422, "validation"),
         (b"x" * (256 * 1024 + 1), 413, "payload-too-large"),
         (b'{"\\ud800": "\\udfff", "\\u0000": 1}', 422, "validation"),
         (b"[]", 422, "validation"),
@@ -41,6 +41,16 @@ async def test_a_broken_body_is_named(desk: FrontDesk, content: bytes, status: i
     assert (answer.status_code, answer.json()["type"]) == (status, f"/problems/{slug}")
     assert answer.headers["content-type"] == "application/problem+json"
     assert len(answer.content) < 20_000
+
+
+async def test_a_body_that_is_nested_too_deeply_says_so(desk: FrontDesk) -> None:
+    """17 levels are one too many, on commands too; 16 are only not what the body should be."""
+    storefront = await desk.known("storefront")
+    for path in ("/v1/orders", "/v1/orders/ord_x/cancellations"):
+        refused = await storefront.post(path, content=JUST_TOO_DEEP)
+        assert [(error["pointer"], error["code"]) for error in refused.json()["errors"]] == [("", "too_deep")]
+    allowed = await storefront.post("/v1/orders", content=b'{"a":' * 16 + b"1" + b"}" * 16)
+    assert "too_deep" not in {error["code"] for error in allowed.json()["errors"]}
 
 
 async def test_a_body_without_a_length_is_cut_off(desk: FrontDesk) -> None:

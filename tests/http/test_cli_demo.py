@@ -2,6 +2,10 @@
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -74,6 +78,24 @@ def test_without_a_worker_of_this_folder_none_is_killed(counter: Counter) -> Non
     assert "in the folder of `up`" in done.stderr
     assert counter.worker.running()
     assert "placed" not in done.stdout
+    code, told = counter.accord_json("demo", "run", "worker-crash")
+    assert (code, told["exit_code"]) == (1, 1)
+    assert told["error"].startswith("worker-crash: no worker")
+
+
+def test_the_floor_says_what_it_did_when_it_is_interrupted(counter: Counter) -> None:
+    """Ctrl-C ends it in order, with one document and exit code 0."""
+    floor = subprocess.Popen(
+        (sys.executable, "-m", "cli.main", "demo", "floor", "--json"), cwd=counter.path, text=True,
+        env=counter.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert floor.stderr is not None
+    assert "Ctrl-C ends it" in floor.stderr.readline()
+    time.sleep(1)
+    floor.send_signal(signal.SIGINT)
+    printed, told = floor.communicate(timeout=30)
+    assert floor.returncode == 0, told
+    assert json.loads(printed).keys() >= {"packed", "handed_over", "delivered", "refused"}
 
 
 def test_the_floor_finishes_orders_that_were_placed_by_hand(counter: Counter) -> None:
@@ -95,6 +117,32 @@ def test_a_story_says_what_to_look_at(counter: Counter) -> None:
     unknown = counter.accord("demo", "run", "teleport")
     assert unknown.returncode == 2
     assert "happy-path" in unknown.stderr
+
+
+def test_every_sale_of_the_extract_is_accounted_for(counter: Counter) -> None:
+    """All 51: cancelled at once, in flight and too late, declined and paid again or given up; every workflow agrees.
+
+    The seed draws one payment that is declined once, one that is always declined, one whose reply and one whose
+    request is lost, and of the seven cancellations three at once, two in flight and two after the end.
+    """
+    # when
+    code, report = counter.accord_json("demo", "retail", "--seed", "82", "--concurrency", "24")
+    # then
+    assert (code, report["ok"]) == (0, True), report
+    assert (report["posted"], report["accepted"], report["still_open"], report["refused"]) == (51, 51, 0, {})
+    assert report["completed"] + report["cancelled"] == 51
+    payments, asked = report["payments"], report["cancellations"]
+    drawn = {"pm_ok": 47, "pm_decline_once": 1, "pm_declined": 1, "pm_timeout": 1, "pm_lost": 1}
+    assert payments.items() >= {**drawn, "paid_again": 1, "given_up": 1}.items()
+    answers = {name: count for name, count in asked.items() if name.startswith(("answered_", "refused_"))}
+    assert asked["invoice_whole"] == 7
+    assert sum(answers.values()) == asked["sent"] >= 8
+    assert answers["refused_order_closed"] >= 2
+    assert report["cancelled"] >= 2
+    assert report["units"]["cancelled"] > 0 == report["units"]["open"]
+    assert report["check"]["workflows"] == {
+        "agreed": 51, "unanswered": 0, "skipped": None, "missing": [], "different": []
+    }  # fmt: skip
 
 
 def test_real_orders_are_accounted_for(counter: Counter) -> None:
@@ -146,4 +194,4 @@ def test_check_compares_workflows_and_finds_what_is_planted(counter: Counter) ->
     found = {check["name"]: check["keys"] for check in report["checks"] if check["count"]}
     assert code == 1
     assert found == {"header_is_not_its_rows": [order_id], "workflow_is_not_its_row": [order_id]}
-    assert "2 VIOLATIONS" in counter.accord("check").stderr
+    assert "2 VIOLATIONS" in counter.accord("check", "--workflows", "200").stderr

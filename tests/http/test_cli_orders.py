@@ -101,6 +101,39 @@ def test_a_cancelled_order_ends_and_can_be_followed(counter: Counter) -> None:
     assert events[-1]["type"] == "order.cancelled"
 
 
+def test_an_order_that_does_not_end_in_time_is_told_on_one_line_too(counter: Counter) -> None:
+    """`watch --json` prints one document a line, the last one says that the order is still open; exit code 1."""
+    number = str(place(counter)["order_number"])
+    watched = counter.accord("orders", "watch", number, "--timeout", "1", "--json")
+    assert watched.returncode == FAILED
+    *events, last = [json.loads(line) for line in watched.stdout.splitlines()]
+    assert events[0]["type"] == "order.confirmed"
+    assert (last["error"], last["exit_code"]) == ("still open after 1 s", FAILED)
+
+
+def test_an_order_is_held_shown_and_released(counter: Counter) -> None:
+    """The hold's id stands on the order's screen; a second release is refused, and a reject cancels."""
+    order = place(counter, "--sku", "LAMP-OAK:2", "--payment", "pm_declined")
+    number = str(order["order_number"])
+    code, held = counter.accord_json("orders", "hold", number, "--type", "address", "--for", "24h", "--line", "1")
+    assert code == DONE
+    assert (held["state"], held["blocks"], held["line"]) == ("placed", ["release", "ship"], 1)
+    shown = counter.accord("orders", "show", number).stdout
+    assert "Hold      address  line 1  blocks release, ship until" in shown
+    assert held["id"] in shown
+    released = counter.accord("orders", "release", number, str(held["id"]), "--reason", "customer_confirmed")
+    assert released.returncode == DONE
+    assert f"Hold {held['id']}: address, released" in released.stdout
+    code, problem = counter.accord_json("orders", "release", number, str(held["id"]))
+    assert (code, problem["reason"]) == (REFUSED, "hold_not_placed")
+    code, fraud = counter.accord_json("orders", "hold", number, "--type", "fraud", "--block", "release")
+    assert (code, fraud["blocks"]) == (DONE, ["release"])
+    code, rejected = counter.accord_json("orders", "release", number, str(fraud["id"]), "--reject")
+    assert (code, rejected["state"]) == (DONE, "rejected")
+    watched = counter.accord("orders", "watch", number, "--timeout", "30", "--json")
+    assert json.loads(watched.stdout.splitlines()[-1])["type"] == "order.cancelled"
+
+
 def test_what_a_rule_refuses_leaves_with_three(counter: Counter) -> None:
     """A closed order cannot be cancelled, a shortage says what is available; both print the problem."""
     number = str(place(counter)["order_number"])
@@ -126,6 +159,10 @@ def test_what_a_rule_refuses_leaves_with_three(counter: Counter) -> None:
         (("list", "--status", "lost"), "status"),
         (("list", "--limit", "0"), "limit"),
         (("cancel", "1", "--reason"), "reason"),
+        (("hold", "1", "--for", "soon"), "no duration"),
+        (("hold", "1", "--for", "1s"), "greater than or equal to 60"),
+        (("hold", "1", "--type", "mood"), "/type"),
+        (("release", "1"), "HOLD"),
     ],
 )
 def test_what_cannot_be_meant_leaves_with_two(counter: Counter, arguments: tuple[str, ...], says: str) -> None:

@@ -3,17 +3,18 @@
 import json
 from typing import Any
 
+import pytest
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
-from api import answers, examples, service_answers, work_answers
+from api import answers, examples, hold_models, service_answers, work_answers
 from api.assembly import ALL_ROUTES, assemble, request_bodies
 from api.commanding import MESSAGES
 from api.gateway import OUTCOMES
 from api.limits import Limits
 from api.openapi import DOCS, document, permissions_page
 from api.problems import PROBLEMS
-from domain.permissions import OPERATIONS
+from domain.permissions import OPERATIONS, Role
 from tests.support.front_desk import AT, FrontDesk
 
 WAIT = {"prefer": "wait=15"}
@@ -79,6 +80,22 @@ def test_every_command_has_a_message_and_an_outcome() -> None:
     assert named == {*MESSAGES, "accept"}
 
 
+@pytest.mark.parametrize("operation_id", [name for name, operation in OPERATIONS.items() if operation.command])
+async def test_a_condition_that_nobody_evaluates_is_refused(desk: FrontDesk, operation_id: str) -> None:
+    """If-Match on a command is 422 by name, before anything is looked up or stored: it must not look as if it held."""
+    everybody = await desk.caller(*Role)
+    (path,) = [
+        route.path
+        for routes in ALL_ROUTES
+        for route in routes.router.routes
+        if isinstance(route, APIRoute) and route.operation_id == operation_id
+    ]
+    answer = await everybody.post(path, {}, {"if-match": '"v1"', "idempotency-key": "condition"})
+    assert (answer.status_code, answer.json()["type"]) == (422, "/problems/validation")
+    found = [(error["pointer"], error["code"]) for error in answer.json()["errors"]]
+    assert found == [("/header/if-match", "not_supported")]
+
+
 async def test_every_problem_has_a_page(desk: FrontDesk) -> None:
     """As JSON for programs and as a page for people; an unknown one is 404."""
     listed = (await desk.http.get("/problems")).json()["data"]
@@ -121,6 +138,13 @@ async def test_answers_are_what_they_document(desk: FrontDesk) -> None:
     _fits(answers.CancellationPlanOut, plan.json())
     _fits(answers.Cancellation, (await storefront.post(cancellations, {"reason": "other"}, WAIT)).json())
     _fits(answers.CancellationList, (await storefront.get(cancellations)).json())
+    held = await desk.place(("MUG", 1), pay="pm_decline")
+    holds = f"/v1/orders/{held['id']}/holds"
+    placed = await ops.post(holds, {"type": "manual"}, WAIT)
+    _fits(answers.Hold, placed.json())
+    _fits(hold_models.HoldList, (await ops.get(holds)).json())
+    _fits(answers.Order, (await ops.get(f"/v1/orders/{held['id']}")).json())
+    _fits(answers.Hold, (await ops.post(f"{holds}/{placed.json()['id']}/release", {}, WAIT)).json())
     _fits(answers.OrderList, (await ops.get("/v1/orders")).json())
     _fits(answers.EventList, (await ops.get(f"/v1/orders/{order['id']}/events")).json())
     _fits(work_answers.DecisionList, (await ops.get(f"/v1/orders/{order['id']}/decisions")).json())

@@ -118,6 +118,28 @@ async def test_a_shortage_is_refused_with_the_lines_and_frees_the_reference(desk
     assert found.json()["id"] == accepted.json()["id"]
 
 
+async def test_stock_that_nothing_can_be_delivered_from_is_no_shortage(desk: FrontDesk) -> None:
+    """409 `promise-not-possible` while the units are there; `out-of-stock` when they are not there either."""
+    storefront = await desk.known("storefront")
+    key = {"idempotency-key": "no-lane-1", "prefer": "wait=15"}
+    express = {"shipping": {"price_minor": 500, "service_level": "express"}}  # no lane of this shop has it
+    body = desk.order(("LAMP", 2), ("RARE", 1), **express)
+    refused = await storefront.post("/v1/orders", body, key)
+    again = await storefront.post("/v1/orders", body, key)
+    short = await storefront.post("/v1/orders", desk.order(("LAMP", 2), ("RARE", 5), **express), {"prefer": "wait=15"})
+    for answer in (refused, again):
+        assert (answer.status_code, answer.json()["type"]) == (409, "/problems/promise-not-possible")
+        assert answer.json()["reason"] == "promise_not_possible"
+        assert answer.json()["lines"] == [
+            {"line": 1, "sku": desk.shop.sku("LAMP"), "requested": 2, "available": 0},
+            {"line": 2, "sku": desk.shop.sku("RARE"), "requested": 1, "available": 0},
+        ]
+    assert (short.status_code, short.json()["type"]) == (409, "/problems/out-of-stock")
+    assert await desk.shop.reserved("RARE") == {"EAST": 0}
+    replacement = {**desk.order(("LAMP", 1)), "external_ref": body["external_ref"]}
+    assert (await storefront.post("/v1/orders", replacement, {"prefer": "wait=15"})).status_code == 201
+
+
 async def test_many_for_the_last_unit_give_one_order(desk: FrontDesk) -> None:
     """Of thirty orders for one last unit exactly one is accepted, the others are refused cleanly."""
     await desk.shop.stocks("LAST", EAST=1)
@@ -184,6 +206,8 @@ def _changed(body: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         ("customer/name", "\ud800", "string_unicode"),
         ("ship_to/country", "us", "string_pattern_mismatch"),
         ("tenders/0/reference", "4111111111111111", "card_number"),
+        ("ship_to/postal_code", "4111111111111111", "card_number"),
+        ("customer/locale", "en-41111111-11111111", "card_number"),
         ("tenders/0/state", "captured", "unknown_value"),
         ("preferences", {"backorder": "allow"}, "unknown_value"),
         ("status", "confirmed", "unknown_field"),

@@ -2,8 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import contextmanager
 
+import httpx2
+import psutil
 import pytest
 
 from store.engine import make_engine
@@ -90,6 +93,53 @@ async def test_database_down_is_a_503_within_two_seconds(broken: FrontDesk, brea
     await broken.shop.engine.dispose()  # the test's own connections died too
     again = await storefront.post("/v1/orders", body, {"prefer": "respond-async"})
     assert again.status_code == 202
+    rows = await broken.shop.sql("SELECT 1 FROM intake WHERE external_ref = :e", e=body["external_ref"])
+    assert len(rows) == 1
+
+
+@contextmanager
+def hanging(stack: RunStack) -> Iterator[None]:
+    """PostgreSQL stands still: connections stay open, new ones are taken by the kernel, and nobody answers."""
+    postmaster = psutil.Process(stack.stack.children["postgres"].pid)
+    stopped = [postmaster]
+    postmaster.suspend()  # first, so that it starts no more children
+    try:
+        for child in postmaster.children(recursive=True):
+            child.suspend()
+            stopped.append(child)
+        yield
+    finally:
+        for process in reversed(stopped):
+            process.resume()
+
+
+async def test_a_database_that_hangs_is_a_503_within_two_seconds(broken: FrontDesk, breakable_stack: RunStack) -> None:
+    """One limit for both tries of a read, with a known caller and with one whose key must be looked up first."""
+    storefront, unknown = await broken.known("storefront"), await broken.caller("storefront")
+    body = broken.order(("LAMP", 1))
+    await asyncio.gather(*(storefront.get("/v1/orders?limit=1") for _ in range(4)))  # connections to hang on
+
+    async def took(request: Awaitable[httpx2.Response]) -> tuple[int, bool]:
+        began = time.monotonic()
+        answer = await request
+        return answer.status_code, time.monotonic() - began < 2.6
+
+    with hanging(breakable_stack):
+        alone = await took(storefront.get("/v1/orders?limit=1"))
+        several = await asyncio.gather(
+            took(storefront.get("/v1/orders/number:1")),
+            took(unknown.get("/v1/orders?limit=1")),
+            took(storefront.post("/v1/orders", body)),
+            took(broken.http.get("/readyz")),
+        )
+    assert [alone, *several] == [(503, True)] * 5
+
+    async def back() -> bool:
+        return (await storefront.get("/v1/orders?limit=1")).status_code == 200
+
+    await eventually(back)
+    taken = await storefront.post("/v1/orders", body, {"prefer": "respond-async"})
+    assert taken.status_code == 202
     rows = await broken.shop.sql("SELECT 1 FROM intake WHERE external_ref = :e", e=body["external_ref"])
     assert len(rows) == 1
 

@@ -1,6 +1,9 @@
 """Name, address and e-mail are in the vault and nowhere else."""
 
+import json
+
 import pytest
+import structlog
 
 from store.vault import VaultLocked, open_vault, seal, unseal
 from tests.support.eventually import eventually
@@ -17,7 +20,8 @@ async def test_no_canary_leaves_the_vault(desk: FrontDesk) -> None:
     body["ship_to"] = {**body["ship_to"], "name": "Canarina Bird", "lines": ["1 Vogelweg"], "postal_code": "98765"}
     storefront = await desk.known("storefront")
     order = (await storefront.post("/v1/orders", body, {"prefer": "wait=15"})).json()
-    await desk.packed(order["id"])
+    part = await desk.packed(order["id"])
+    assert part["ship_to"]["postal_code"] == "98765"  # the node was shown where it goes
     await storefront.post(f"/v1/orders/{order['id']}/cancellations", {"reason": "other"}, {"prefer": "wait=15"})
     tables = await desk.shop.sql(
         "SELECT table_name AS t FROM information_schema.tables"
@@ -34,6 +38,34 @@ async def test_no_canary_leaves_the_vault(desk: FrontDesk) -> None:
     await eventually(closed)
     history = await desk.shop.client.get_workflow_handle(f"order-{order['id']}").fetch_history()
     assert not [canary for canary in CANARIES if canary in history.to_json()]
+
+
+async def test_a_node_gets_the_address_of_its_own_work_and_of_nothing_else(desk: FrontDesk) -> None:
+    """The whole ship-to for the node that ships, uncached; masked or coarse for others; in no list, no log."""
+    order = await desk.place(("LAMP", 1))
+    part = await desk.at_node(order["id"])
+    path = f"/v1/fulfillment-orders/{part['id']}"
+    own, other = await desk.caller("warehouse", nodes=["EAST"]), await desk.caller("warehouse", nodes=["WEST"])
+    with structlog.testing.capture_logs() as logs:
+        shown = await own.get(path)
+        listed = await own.get("/v1/fulfillment-orders?node=EAST&limit=200")
+    assert shown.json()["ship_to"] == {
+        "name": "Jamie Example",
+        "lines": ["1 Sample Street"],
+        "city": "Cambridge",
+        "postal_code": "02139",
+        "region": "MA",
+        "country": "US",
+    }
+    assert shown.headers["cache-control"] == "no-store"
+    assert "jamie@" not in shown.text
+    assert part["id"] in listed.text
+    for place in (listed.text, json.dumps(logs)):
+        assert not [word for word in ("Jamie", "Sample Street", "02139", "ship_to") if word in place]
+    assert (await other.get(path)).status_code == 404
+    coarse = {"region": "MA", "country": "US"}
+    for role, seen in (("ops", {**coarse, "postal_code": "021**"}), ("auditor", coarse)):
+        assert (await (await desk.known(role)).get(path)).json()["ship_to"] == seen
 
 
 async def test_the_vault_opens_for_the_moment_of_use(desk: FrontDesk) -> None:

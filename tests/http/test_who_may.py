@@ -24,6 +24,7 @@ from domain.permissions import (
     may,
     personal_view,
     scope_of,
+    ship_to_view,
 )
 from store.keys import put_key, revoke_key
 from tests.support.front_desk import AT, Caller, FrontDesk
@@ -38,12 +39,13 @@ ALLOWED = [(role, name) for name in GUARDED for role in PROGRAMS if role in OPER
 
 @dataclass(frozen=True)
 class Objects:
-    """One order with its work and its decision."""
+    """One order with its work, its decision and a case of fulfillment that is closed."""
 
     order_id: str
     fulfillment_id: str
     shipment_id: str
     decision_id: str
+    exception_id: str = "exc_nothing"
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +54,14 @@ async def objects(desk: FrontDesk) -> Objects:
     order = await desk.place(("LAMP", 1))
     part = await desk.packed(order["id"])
     rows = await desk.shop.sql("SELECT decision_id FROM decisions WHERE order_id = :o", o=order["id"])
-    return Objects(order["id"], part["id"], part["shipment_id"], rows[0]["decision_id"])
+    case = f"exc_{order['id'][4:]}"
+    await desk.shop.sql(
+        "INSERT INTO exceptions (exception_id, order_id, code, owner, detail, due_at, state, resolution)"
+        " VALUES (:e, :o, 'node_silent', 'fulfillment', 'silent', now() - interval '1 year', 'resolved', 'dismiss')",
+        e=case,
+        o=order["id"],
+    )
+    return Objects(order["id"], part["id"], part["shipment_id"], rows[0]["decision_id"], case)
 
 
 def request_of(operation_id: str, objects: Objects, desk: FrontDesk) -> tuple[str, str, Any]:
@@ -68,6 +77,10 @@ def request_of(operation_id: str, objects: Objects, desk: FrontDesk) -> tuple[st
         "requestCancellation": ("POST", f"{order}/cancellations", {"reason": "other", "dry_run": True}),
         "listCancellations": ("GET", f"{order}/cancellations", None),
         "getCancellation": ("GET", f"{order}/cancellations/can_nothing", None),
+        "placeHold": ("POST", f"{order}/holds", {"type": "manual", "blocks": ["schedule"]}),
+        "listHolds": ("GET", f"{order}/holds", None),
+        "getHold": ("GET", f"{order}/holds/hld_nothing", None),
+        "releaseHold": ("POST", f"{order}/holds/hld_nothing/release", {}),
         "addTender": ("POST", f"{order}/tenders", {"reference": "pm_ok"}),
         "listFulfillmentOrders": ("GET", "/v1/fulfillment-orders?limit=200", None),
         "getFulfillmentOrder": ("GET", f"/v1/fulfillment-orders/{objects.fulfillment_id}", None),
@@ -75,6 +88,12 @@ def request_of(operation_id: str, objects: Objects, desk: FrontDesk) -> tuple[st
         "recordShipmentEvent": ("POST", f"/v1/shipments/{objects.shipment_id}/events", scan),
         "listDecisions": ("GET", f"{order}/decisions", None),
         "getDecision": ("GET", f"/v1/decisions/{objects.decision_id}", None),
+        "listExceptions": ("GET", "/v1/exceptions?limit=200", None),
+        "getException": ("GET", f"/v1/exceptions/{objects.exception_id}", None),
+        "assignException": ("PATCH", f"/v1/exceptions/{objects.exception_id}", {"assignee": "matrix"}),
+        "resolveException": ("POST", f"/v1/exceptions/{objects.exception_id}/resolutions", {"choice": "dismiss"}),
+        "addNote": ("POST", f"{order}/notes", {"text": "Matrix."}),
+        "listNotes": ("GET", f"{order}/notes", None),
     }
     return requests[operation_id]
 
@@ -83,10 +102,17 @@ def request_of(operation_id: str, objects: Objects, desk: FrontDesk) -> tuple[st
 WHEN_ALLOWED = {
     "createOrder": 409,  # out of stock: the request got as far as the order's own rules
     "getCancellation": 404,  # of this order there is none
+    "placeHold": 409,  # it was scheduled long ago
+    "getHold": 404,
+    "releaseHold": 404,
     "addTender": 400,  # without an Idempotency-Key
     "reportFulfillment": 409,  # nobody asked the node to stop
+    "assignException": 409,  # it is closed
+    "resolveException": 409,
+    "addNote": 201,
 }
-LISTS = ("listOrders", "listFulfillmentOrders")
+LISTS = ("listOrders", "listFulfillmentOrders", "listExceptions")
+TEAM_ONLY = ("assignException", "resolveException")  # of the cases that a role sees, only its own team's
 
 
 async def caller_of(desk: FrontDesk, role: Role, *, own: bool) -> Caller:
@@ -120,9 +146,13 @@ async def test_a_role_meets_its_own_objects(desk: FrontDesk, objects: Objects, r
         assert status == 403
         assert body["needs_role"] == sorted(OPERATIONS[operation_id].allow)
         return
+    if operation_id in TEAM_ONLY and role not in (Role.WAREHOUSE, Role.OPS):
+        assert (status, body["needs_role"]) == (403, ["ops", "warehouse"])
+        return
     assert status == WHEN_ALLOWED.get(operation_id, 200)
     if operation_id in LISTS:
-        assert {objects.order_id, objects.fulfillment_id} & {entry["id"] for entry in body["data"]}
+        listed = {entry["id"] for entry in body["data"]}
+        assert {objects.order_id, objects.fulfillment_id, objects.exception_id} & listed
 
 
 @pytest.mark.parametrize(("role", "operation_id"), ALLOWED)
@@ -245,6 +275,18 @@ def test_who_sees_personal_data() -> None:
     assert masked == {Role.STOREFRONT, Role.SERVICE, Role.OPS}
 
 
+def test_who_sees_where_a_parcel_goes() -> None:
+    """A node's program at its own nodes; roles that come along add no node, and no address elsewhere."""
+    east = {"nodes": ("EAST",)}
+    both = _principal(Role.WAREHOUSE, Role.OPS, **east)
+    assert ship_to_view(_principal(Role.WAREHOUSE, **east), "EAST") is Personal.FULL
+    assert ship_to_view(_principal(Role.WAREHOUSE, nodes=("*",)), "EAST") is Personal.FULL
+    assert ship_to_view(_principal(Role.WAREHOUSE, **east), "WEST") is Personal.NONE
+    assert (ship_to_view(both, "EAST"), ship_to_view(both, "WEST")) == (Personal.FULL, Personal.MASKED)
+    assert ship_to_view(_principal(Role.OPS, **east), "EAST") is Personal.MASKED
+    assert ship_to_view(_principal(Role.AUDITOR, Role.SHOPPER, **east), "EAST") is Personal.NONE
+
+
 async def test_each_role_gets_the_fields_it_may_see(desk: FrontDesk, objects: Objects) -> None:
     """Auditor and finance get the opaque reference only; nobody here gets the street."""
     shown = {}
@@ -273,7 +315,7 @@ async def test_only_what_the_role_may_do_is_offered(desk: FrontDesk, objects: Ob
         caller = await caller_of(desk, role, own=True)
         body = (await caller.get(f"/v1/orders/{objects.order_id}")).json()
         offered[role] = sorted({action["action"] for action in body["available_actions"]})
-    assert offered == {Role.STOREFRONT: ["add_tender", "cancel"], Role.OPS: ["cancel"], Role.AUDITOR: []}
+    assert offered == {Role.STOREFRONT: ["add_tender", "cancel"], Role.OPS: ["cancel", "place_hold"], Role.AUDITOR: []}
 
 
 def test_every_rule_of_the_table_is_used() -> None:

@@ -62,7 +62,7 @@ async def test_a_report_that_does_not_fit_is_refused_with_what_does(desk: FrontD
     assert (refused["status"], refused["reason"]) == (409, "illegal_transition")
     assert "accepted" in str(refused["detail"])
     assert (await warehouse.get(f"/v1/fulfillment-orders/{part['id']}")).json()["state"] == "submitted"
-    unknown = await desk.report(part["id"], "short")
+    unknown = await desk.report(part["id"], "vanished")
     assert (unknown["status"], unknown["type"]) == (422, "/problems/validation")
 
 
