@@ -12,7 +12,7 @@ RUN /opt/build/bin/python -m hatchling build -t wheel dist \
  && /opt/accord/bin/python -m compileall -q /opt/accord
 
 FROM python:3.13-slim
-LABEL org.opencontainers.image.title="accord-oms" org.opencontainers.image.licenses="Apache-2.0"
+LABEL org.opencontainers.image.title="accord-oms"
 RUN groupadd --gid 10001 accord \
  && useradd --uid 10001 --gid accord --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin accord \
  && install -d -o accord -g accord -m 0700 /data

@@ -11,7 +11,9 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import logging
 import os
+import sys
 import tomllib
 from enum import StrEnum
 from pathlib import Path
@@ -331,6 +333,30 @@ def names_temporal() -> bool:
     from temporalio.envconfig import ClientConfig
 
     return "target_host" in ClientConfig.load_client_connect_config()
+
+
+def configure_logging(log_format: str, level: str) -> None:
+    """Let this process log events with fields: pretty on a terminal, JSON elsewhere."""
+    import structlog
+
+    pretty = log_format == "pretty" or (log_format == "auto" and sys.stderr.isatty())
+    # A traceback without the values of variables: they may be a customer's.
+    rendering: list[structlog.typing.Processor] = (
+        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+        if pretty
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    )
+    logging.basicConfig(level=level.upper(), format="%(message)s")
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", key="ts"),
+            *rendering,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
 
 
 def _describe(problem: ValidationError) -> str:

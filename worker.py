@@ -2,10 +2,11 @@
 
 import asyncio
 import signal
+import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 
 import structlog
 import uvloop
@@ -33,6 +34,7 @@ from domain.orders import PlaceOrder
 from providers.catalog import ProviderChoice, Providers, make_providers
 from providers.faults import SimulationFaults
 from settings import Settings, configure_logging
+from store.cases import escalate_due
 from store.commands import DueCommand, due_commands, mark_delivered
 from store.control import settle_after_end
 from store.engine import make_engine, transaction
@@ -46,9 +48,11 @@ log = structlog.get_logger()
 
 SWEEP_BATCH = 200
 SWEEP_EVERY_S = 30
+ESCALATE_BATCH = 500
 SWEEP_CALL_LIMIT = timedelta(seconds=5)
 SWEEP_LIMIT_S = 45
 """Below the time limit of the activity (60 s); what is left is due again half a minute after it was read."""
+OTHERS_MARGIN_S = 5
 EXIT_PAUSE_S = 0.3
 """SDK 1.35.0 aborts now and then when a process ends right after a worker's shutdown; this pause prevents it."""
 
@@ -89,6 +93,8 @@ def make_activities(
         records.open_command,
         records.settle_command,
         records.open_case,
+        records.place_hold,
+        records.end_hold,
         records.sweep,
     ]
 
@@ -130,8 +136,23 @@ def runner(*, sandbox: bool) -> WorkflowRunner:
     return SandboxedWorkflowRunner(restrictions=restrictions)
 
 
-async def run(settings: Settings, checkpoint: Checkpoint = no_checkpoint) -> None:
-    """Poll until SIGTERM or SIGINT, then drain."""
+async def run(
+    settings: Settings,
+    checkpoint: Checkpoint = no_checkpoint,
+    others: Sequence[int] = (),
+    tell_others: Callable[[], None] = lambda: None,
+) -> bool:
+    """Poll until SIGTERM or SIGINT, or until another worker process is gone; then drain.
+
+    Args:
+        settings: settings of the installation.
+        checkpoint: told of every stage of every activity; tests kill the process there.
+        others: sentinels of the processes whose end ends this one too.
+        tell_others: called at once when it is time to stop, before this process drains.
+
+    Returns:
+        True when another process was gone first.
+    """
     configure_logging(settings.log_format, settings.log_level)
     engine = make_engine(
         settings.dsn, settings.db_pool_size, settings.db_statement_timeout_ms, settings.db_lock_timeout_ms
@@ -164,23 +185,41 @@ async def run(settings: Settings, checkpoint: Checkpoint = no_checkpoint) -> Non
             grace_s=settings.worker_grace_s,
         )
         await ensure_sweep_schedule(client)
-        await _poll_until_told(worker)
+        lost = await _poll_until_told(worker, others, tell_others)
     await engine.dispose()
+    return lost
 
 
-async def _poll_until_told(worker: Worker) -> None:
+async def _poll_until_told(worker: Worker, others: Sequence[int], tell_others: Callable[[], None]) -> bool:
     stop = asyncio.Event()
+    lost: list[int] = []
     loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        if not stop.is_set():
+            stop.set()
+            tell_others()
+
+    def miss(sentinel: int) -> None:
+        loop.remove_reader(sentinel)  # it stays readable for ever
+        if not stop.is_set():
+            lost.append(sentinel)
+            log.error("worker.process_lost")
+        end()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, end)
+    for sentinel in others:
+        loop.add_reader(sentinel, miss, sentinel)
     async with worker:
         log.info("worker.polling", task_queue=TASK_QUEUE)
         await stop.wait()
         log.info("worker.draining")
+    return bool(lost)
 
 
 def make_sweep(engine: AsyncEngine, client: Client, idempotency_days: int) -> Sweep:
-    """What the schedule runs: start orders whose start was lost, send commands that nobody answered.
+    """What the schedule runs: start lost orders, send lost commands, pass on cases that nobody answered.
 
     What does not succeed is due again in 30 seconds, so one failure keeps nobody else waiting. At the end
     idempotency records beyond their time are forgotten, a bounded number each time.
@@ -194,10 +233,18 @@ def make_sweep(engine: AsyncEngine, client: Client, idempotency_days: int) -> Sw
         sent = 0
         for command in await transaction(engine, lambda c: due_commands(c, SWEEP_BATCH)):
             sent += time.monotonic() < until and await _send_again(engine, client, command)
+        await _escalate(engine)
         await transaction(engine, lambda c: forget_keys(c, idempotency_days))
         return started, sent
 
     return sweep
+
+
+async def _escalate(engine: AsyncEngine) -> None:
+    """Pass on the cases that nobody answered in time, each once."""
+    escalated = await transaction(engine, lambda c: escalate_due(c, ESCALATE_BATCH))
+    if escalated:
+        log.warning("sweep.cases_escalated", count=escalated)
 
 
 async def _start_again(client: Client, place: PlaceOrder) -> bool:
@@ -243,23 +290,58 @@ async def ensure_sweep_schedule(client: Client) -> None:
 
 
 def main(settings: Settings) -> None:
-    """Run `worker_processes` workers; the first one is this process."""
-    others = [
-        get_context("spawn").Process(target=_one, args=(settings,), daemon=False)
-        for _ in range(settings.worker_processes - 1)
-    ]
-    for process in others:
-        process.start()
+    """Run `worker_processes` workers; the first one is this process. When one of them is gone, all of them end.
+
+    Raises:
+        SystemExit: with 1, because another process was gone first: whoever watches this one starts all of them anew.
+    """
+    others = _Others(settings)
     try:
-        _one(settings)
+        lost = uvloop.run(run(settings, others=others.sentinels, tell_others=others.tell))
     finally:
-        for process in others:
-            process.terminate()
-        for process in others:
-            process.join(settings.worker_grace_s + 5)
+        others.tell()
+        others.join(settings.worker_grace_s + OTHERS_MARGIN_S)
         time.sleep(EXIT_PAUSE_S)
+    if lost:
+        sys.exit(1)
 
 
-def _one(settings: Settings) -> None:
-    uvloop.run(run(settings))
+class _Others:
+    """The further worker processes, started at once. A client of Temporal does not survive a fork: they are spawned."""
+
+    def __init__(self, settings: Settings) -> None:
+        spawn = get_context("spawn")
+        self._processes = [
+            spawn.Process(target=_further, args=(settings,), daemon=False) for _ in range(settings.worker_processes - 1)
+        ]
+        self._told_at: float | None = None
+        for process in self._processes:
+            process.start()
+
+    @property
+    def sentinels(self) -> tuple[int, ...]:
+        """What becomes readable when a process is gone, one for each."""
+        return tuple(process.sentinel for process in self._processes)
+
+    def tell(self) -> None:
+        """Ask all of them to drain; once is enough."""
+        if self._told_at is None:
+            self._told_at = time.monotonic()
+            for process in self._processes:
+                process.terminate()
+
+    def join(self, limit_s: float) -> None:
+        """Wait until they are gone; `limit_s` after they were told whoever is left is killed."""
+        until = (self._told_at or time.monotonic()) + limit_s
+        for process in self._processes:
+            process.join(max(0.0, until - time.monotonic()))
+            if process.is_alive():
+                log.error("worker.process_killed", pid=process.pid)
+                process.kill()
+
+
+def _further(settings: Settings) -> None:
+    """A further worker process. It also ends when the first one is gone, however that one ended."""
+    first = parent_process()
+    uvloop.run(run(settings, others=(first.sentinel,) if first else ()))
     time.sleep(EXIT_PAUSE_S)

@@ -53,12 +53,14 @@ class CheckReport(BaseModel):
     workflows: Compared
 
 
-async def check_everything(settings: Settings, sample: int = SAMPLE) -> CheckReport:
-    """Run all laws on one snapshot, then compare a sample of workflows with their rows."""
+async def check_everything(
+    settings: Settings, sample: int = SAMPLE, order_ids: Sequence[str] | None = None
+) -> CheckReport:
+    """Run all laws on one snapshot, then compare workflows with their rows: a sample, or exactly those named."""
     engine = make_engine(settings.dsn, pool_size=2)
     try:
         checked = await run_checks(engine, _listing_of(settings))
-        compared = await _compare(settings, sample)
+        compared = await _compare(settings, sample, order_ids)
     finally:
         await engine.dispose()
     verdicts = [*checked.verdicts, *_workflow_verdicts(compared)]
@@ -130,7 +132,7 @@ async def list_objects(payments: PaymentProvider) -> list[ProviderObject]:
 # --- workflows ----------------------------------------------------------------------------------------
 
 
-async def _compare(settings: Settings, sample: int) -> Compared:
+async def _compare(settings: Settings, sample: int, order_ids: Sequence[str] | None) -> Compared:
     if not sample:
         return Compared(skipped="workflows not asked")
     try:
@@ -139,11 +141,13 @@ async def _compare(settings: Settings, sample: int) -> Compared:
         )
     except (RuntimeError, TimeoutError):
         return Compared(skipped="Temporal does not answer, workflows not compared")
-    return await compare_workflows(settings, client, sample)
+    return await compare_workflows(settings, client, sample, order_ids)
 
 
-async def compare_workflows(settings: Settings, client: Client, sample: int) -> Compared:
-    """Ask a sample of workflows for their digest, open ones first, and compare it with the row's.
+async def compare_workflows(
+    settings: Settings, client: Client, sample: int, order_ids: Sequence[str] | None = None
+) -> Compared:
+    """Ask a sample of workflows, open ones first, or those named, for their digest; compare it with the row's.
 
     A workflow may be a step ahead of the row that was read: a difference counts only when it stays.
     """
@@ -162,7 +166,7 @@ async def compare_workflows(settings: Settings, client: Client, sample: int) -> 
             return order_id, state
 
     try:
-        orders = [order_id for order_id, _, _ in await sample_digests(engine, sample)]
+        orders = [order_id for order_id, _, _ in await sample_digests(engine, sample, order_ids=order_ids)]
         states = await asyncio.gather(*(one(order_id) for order_id in orders))
     finally:
         await engine.dispose()

@@ -95,6 +95,22 @@ class CancellationView(View):
     refusal: Json | None = None
 
 
+class HoldView(View):
+    """A hold and what became of it."""
+
+    id: str
+    type: str
+    state: str
+    blocks: list[str]
+    line: int | None = None
+    owner: str
+    released_by: list[str] = []
+    at_limit: str = ""
+    expires_at: datetime | None = None
+    cancellation_id: str | None = None
+    refusal: Json | None = None
+
+
 class WorkView(View):
     """A fulfillment order as its node sees it."""
 
@@ -116,6 +132,29 @@ class ScanView(View):
     duplicate: bool = False
     shipment: Json = {}
     why: str | None = None
+
+
+class CaseView(View):
+    """A problem for a person of the owner team."""
+
+    id: str
+    order_number: str
+    code: str
+    owner: str
+    state: str
+    detail: str
+    due_at: str
+    assignee: str | None = None
+    choices: list[str] = []
+    resolution: Json | None = None
+
+
+class NoteView(View):
+    """A note on an order, as its reader may see it."""
+
+    id: str
+    order_id: str
+    text: str | None = None
 
 
 class ApiProblem(Exception):
@@ -200,23 +239,45 @@ class AccordClient:
                 break
         return found
 
-    async def cancel(self, order: str, reason: str, key: str | None = None) -> CancellationView:
-        """Cancel what has not left.
+    async def cancel(
+        self, order: str, reason: str, key: str | None = None, lines: Sequence[tuple[int, int]] = ()
+    ) -> CancellationView:
+        """Cancel what has not left: all of it, or units of lines (line number, units).
 
         Raises:
             ApiProblem: nothing can be cancelled.
         """
         path = f"/v1/orders/{order}/cancellations"
-        return _read(CancellationView, await self._send("POST", path, body={"reason": reason}, key=key or _fresh_key()))
+        body = {"reason": reason, "lines": _lines(lines)}
+        return _read(CancellationView, await self._send("POST", path, body=body, key=key or _fresh_key()))
 
     async def cancellation(self, order: str, cancellation_id: str) -> CancellationView:
         """What became of a cancellation so far."""
         return _read(CancellationView, await self._send("GET", f"/v1/orders/{order}/cancellations/{cancellation_id}"))
 
-    async def preview_cancel(self, order: str, reason: str) -> Json:
+    async def preview_cancel(self, order: str, reason: str, lines: Sequence[tuple[int, int]] = ()) -> Json:
         """What cancelling would do now; changes nothing."""
         path = f"/v1/orders/{order}/cancellations"
-        return await self._send("POST", path, body={"reason": reason, "dry_run": True}, key=_fresh_key())
+        body = {"reason": reason, "lines": _lines(lines), "dry_run": True}
+        return await self._send("POST", path, body=body, key=_fresh_key())
+
+    async def place_hold(self, order: str, body: Json, key: str | None = None) -> HoldView:
+        """Stop steps of an order: `type`, and perhaps `line`, `blocks`, `lasts_s`, `reason`.
+
+        Raises:
+            ApiProblem: the order's rules refuse it.
+        """
+        path = f"/v1/orders/{order}/holds"
+        return _read(HoldView, await self._send("POST", path, body=body, key=key or _fresh_key()))
+
+    async def release_hold(self, order: str, hold_id: str, body: Json, key: str | None = None) -> HoldView:
+        """End a hold by the `decision` to release or to reject.
+
+        Raises:
+            ApiProblem: it has ended, or another role may.
+        """
+        path = f"/v1/orders/{order}/holds/{hold_id}/release"
+        return _read(HoldView, await self._send("POST", path, body=body, key=key or _fresh_key()))
 
     async def add_tender(self, order: str, reference: str, key: str | None = None) -> Json:
         """Give a declined payment another reference.
@@ -243,6 +304,33 @@ class AccordClient:
         body = {"event_id": event_id, "type": kind, "occurred_at": _now(at)}
         return _read(ScanView, await self._send("POST", f"/v1/shipments/{shipment_id}/events", body=body))
 
+    async def list_cases(self, limit: int = 50, **filters: str | Sequence[str] | None) -> list[CaseView]:
+        """At most `limit` exception cases, the most urgent first; filters as the API names them."""
+        return [_read(CaseView, row) async for row in self._pages("/v1/exceptions", limit, filters)]
+
+    async def get_case(self, case: str) -> CaseView:
+        """One exception case."""
+        return _read(CaseView, await self._send("GET", f"/v1/exceptions/{case}"))
+
+    async def assign_case(self, case: str, assignee: str | None = None) -> CaseView:
+        """Give a case to somebody, or take it."""
+        body = {"assignee": assignee} if assignee else {}
+        return _read(CaseView, await self._send("PATCH", f"/v1/exceptions/{case}", body=body))
+
+    async def resolve_case(self, case: str, choice: str, key: str | None = None, wait_s: int | None = None) -> CaseView:
+        """Resolve a case by `retry`, `cancel` or `dismiss`.
+
+        Raises:
+            ApiProblem: the case or its order does not allow it.
+        """
+        path, body = f"/v1/exceptions/{case}/resolutions", {"choice": choice}
+        return _read(CaseView, await self._send("POST", path, body=body, key=key or _fresh_key(), wait_s=wait_s))
+
+    async def add_note(self, order: str, content: str, key: str | None = None) -> NoteView:
+        """Write a note on an order."""
+        path = f"/v1/orders/{order}/notes"
+        return _read(NoteView, await self._send("POST", path, body={"text": content}, key=key or _fresh_key()))
+
     async def version(self) -> Json:
         """Which version answers."""
         return await self._send("GET", "/version")
@@ -263,7 +351,7 @@ class AccordClient:
 
     async def _send(
         self,
-        method: Literal["GET", "POST"],
+        method: Literal["GET", "POST", "PATCH"],
         path: str,
         *,
         body: Json | None = None,
@@ -340,3 +428,7 @@ def _fresh_key() -> str:
 
 def _now(at: datetime | None = None) -> str:
     return (at or datetime.now(UTC)).isoformat()
+
+
+def _lines(units: Sequence[tuple[int, int]]) -> list[Json]:
+    return [{"line": line_no, "quantity": quantity} for line_no, quantity in units]

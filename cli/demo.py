@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import math
+import signal
 import time
 from collections.abc import Callable
 from typing import Annotated
@@ -12,7 +13,7 @@ import typer
 
 from cli.client import EventView, OrderView
 from cli.orders import refusals
-from cli.output import AsJson, ExitCode, document, people, program, speaker
+from cli.output import AsJson, ExitCode, document, leave, people, program, speaker
 from cli.retail import retail
 from cli.show import event_text
 from cli.target import ApiKey, ApiUrl, find_target, open_client, temporal_ui
@@ -78,8 +79,7 @@ def run(
         with refusals(as_json):
             told = asyncio.run(playing)
     except ScenarioFailed as problem:
-        people(f"{name}: {problem}")
-        raise typer.Exit(ExitCode.FAILED) from None
+        leave(f"{name}: {problem}", ExitCode.FAILED, as_json=as_json)
     if as_json:
         document(told)
         return
@@ -104,17 +104,31 @@ def floor(
     until = time.monotonic() + seconds if seconds is not None else math.inf
 
     async def work() -> FloorCounts:
+        told = _at_ctrl_c()
         async with open_client(find_target(api_url, api_key), "warehouse") as client:
             worker = Floor(client, Habits(seed, disorder))
-            await worker.run(lambda: time.monotonic() > until or (until_idle and worker.idle))
+            await worker.run(lambda: told.is_set() or time.monotonic() > until or (until_idle and worker.idle))
             return worker.counts
 
     people(" the floor works" + ("" if until_idle or seconds is not None else ", Ctrl-C ends it"))
-    with refusals(as_json), contextlib.suppress(KeyboardInterrupt):
+    with refusals(as_json):
         counts = asyncio.run(work())
-        speaker(as_json)(f" {counts.packed} packed, {counts.handed_over} handed over, {counts.delivered} delivered")
-        if as_json:
-            document({**vars(counts), "refused": dict(counts.refused)})
+    speaker(as_json)(f" {counts.packed} packed, {counts.handed_over} handed over, {counts.delivered} delivered")
+    if as_json:
+        document({**vars(counts), "refused": dict(counts.refused)})
+
+
+def _at_ctrl_c() -> asyncio.Event:
+    """Set at the first Ctrl-C, which lets what is under way be completed; the second one interrupts."""
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def note() -> None:
+        told.set()
+        loop.remove_signal_handler(signal.SIGINT)
+
+    loop.add_signal_handler(signal.SIGINT, note)
+    return told
 
 
 def _find_worker() -> Callable[[], None] | None:

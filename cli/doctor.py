@@ -2,60 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import stat
 import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from enum import StrEnum
+from collections.abc import Iterator
+from dataclasses import asdict
 from importlib import metadata, util
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import psycopg
 import typer
 
 from cli.config import unknown_variables
+from cli.doctor_engines import check_api, check_database, check_providers, check_temporal
+from cli.findings import Check, Finding, Verdict
 from cli.output import AsJson, ExitCode, document, exit_code_of, program, speaker
 from devstack import sources
 from devstack.children import recorded_process
 from devstack.folder import StackFolder
-from devstack.ports import PREFERRED
+from devstack.ports import PREFERRED, holder_of, is_free
 from devstack.report import StackError, silent
-from devstack.temporal import fetch_json
 from devstack.versions import TEMPORAL_VERSION
 from settings import SECRETS_FILE, Settings, load_settings, load_temporal, names_temporal
-
-if TYPE_CHECKING:
-    from temporalio.client import Client
 
 DISTRIBUTION = "accord-oms"
 CHECKOUT = Path(__file__).parents[1]
 ROOMS = ("domain", "store", "providers", "activities", "workflows", "api", "cli", "devstack")
 LEAST_FREE_BYTES = 2 * 1024**3
-CLOCK_LIMIT_MS = 1000
-
-
-class Verdict(StrEnum):
-    """How a check ended."""
-
-    OK = "ok"
-    WARN = "warn"  # works, but somebody should look
-    FAIL = "FAIL"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report, with the command that repairs it."""
-
-    verdict: Verdict
-    text: str
-    fix: str = ""
-
-
-Check = Callable[[Settings], Iterator[Finding]]
 
 
 def doctor(as_json: AsJson = False) -> None:
@@ -85,7 +57,7 @@ def run_check(check: Check, settings: Settings) -> list[Finding]:
         if exit_code_of(problem) is None:
             raise
         fix = problem.fix if isinstance(problem, StackError) else f"{program()} status, then {program()} up"
-        what = check.__name__.removeprefix("_check_").replace("_", " ")
+        what = check.__name__.removeprefix("_").removeprefix("check_").replace("_", " ")
         return [Finding(Verdict.FAIL, f"{what}: {str(problem).splitlines()[0]}", fix)]
 
 
@@ -147,11 +119,22 @@ def _check_stack(settings: Settings) -> Iterator[Finding]:
         dead = [name for name, record in children.items() if recorded_process(record) is None]
         for name in dead:
             yield Finding(Verdict.FAIL, f"{name} does not run", f"{program()} logs {name}")
-        for name, port in run.get("ports", {}).items():
-            if port != PREFERRED[name]:
-                yield Finding(Verdict.OK, f"{name} moved from port {PREFERRED[name]} to {port}")
         return
     yield Finding(Verdict.WARN, f"no stack runs in {folder.root}", f"{program()} up")
+
+
+def _check_ports(settings: Settings) -> Iterator[Finding]:
+    """The ports that `up` takes, or would take: free, or who holds them."""
+    folder = StackFolder(settings.data_dir)
+    ours = folder.read_run().get("ports", {}) if folder.root.exists() and folder.taken() else {}
+    wanted = PREFERRED if ours else {**PREFERRED, **folder.read_marker().get("ports", {})}
+    taken = {name: port for name, port in wanted.items() if ours.get(name) != port and not is_free(port)}
+    for name, port in taken.items():
+        moved = f": moved to {ours[name]}" if name in ours else ""
+        fix = f"{program()} up takes the next free one, or stop that program"
+        yield Finding(Verdict.WARN, f"port {port} ({name}) is held by {holder_of(port)}{moved}", "" if moved else fix)
+    if not taken:
+        yield Finding(Verdict.OK, f"{len(wanted)} ports are {'ours or free' if ours else 'free'}, from {wanted['api']}")
 
 
 def _check_secrets(settings: Settings) -> Iterator[Finding]:
@@ -165,95 +148,6 @@ def _check_secrets(settings: Settings) -> Iterator[Finding]:
         )
     else:
         yield Finding(Verdict.OK, "secrets present")
-
-
-def _check_database(settings: Settings) -> Iterator[Finding]:
-    from cli.setup import newest_revision
-
-    url = settings.dsn.replace("postgresql+psycopg://", "postgresql://", 1)
-    began = time.time()
-    with psycopg.connect(url, connect_timeout=5) as connection:
-        row = connection.execute(
-            "SELECT current_setting('server_version'), extract(epoch FROM clock_timestamp())::float8,"
-            " to_regclass('alembic_version') IS NOT NULL"
-        ).fetchone()
-        version, clock, migrated = row or ("?", 0.0, False)
-        offset_ms = int((clock - (began + time.time()) / 2) * 1000)
-        found = connection.execute("SELECT version_num FROM alembic_version").fetchone() if migrated else None
-    revision = found[0] if found else "none"
-    if revision != newest_revision():
-        yield Finding(
-            Verdict.FAIL,
-            f"PostgreSQL {version}: revision {revision}, needed {newest_revision()}",
-            f"{program()} db upgrade",
-        )
-        return
-    yield Finding(Verdict.OK, f"PostgreSQL {version}, revision {revision} is the newest, clock offset {offset_ms} ms")
-    if abs(offset_ms) > CLOCK_LIMIT_MS:
-        yield Finding(Verdict.WARN, f"clocks differ by {offset_ms} ms", "synchronize the clock of this machine")
-
-
-def _check_temporal(settings: Settings) -> Iterator[Finding]:
-    yield from asyncio.run(_temporal_findings(settings))
-
-
-async def _temporal_findings(settings: Settings) -> list[Finding]:
-    from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, GetSystemInfoRequest
-    from temporalio.client import Client
-    from temporalio.service import RPCError
-
-    from cli.setup import OURS, are_readable, registered_search_attributes, wrong_types
-
-    client = await Client.connect(**load_temporal(settings))
-    info = await client.workflow_service.get_system_info(GetSystemInfoRequest())
-    try:
-        found = await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=client.namespace))
-    except RPCError:
-        return [Finding(Verdict.FAIL, f"namespace {client.namespace} does not exist", f"{program()} init")]
-    days = found.config.workflow_execution_retention_ttl.ToTimedelta().days
-    findings = [
-        Finding(Verdict.OK, f"Temporal {info.server_version}, namespace {client.namespace}, retention {days} d")
-    ]
-    existing = await registered_search_attributes(client)
-    for sentence in wrong_types(existing):
-        findings.append(Finding(Verdict.FAIL, sentence, f"{program()} init --recreate {sentence.split()[2]}"))
-    missing = sorted(set(OURS) - set(existing))
-    if missing:
-        findings.append(Finding(Verdict.FAIL, f"search attributes missing: {', '.join(missing)}", f"{program()} init"))
-    elif not await are_readable(client):
-        findings.append(Finding(Verdict.FAIL, "search attributes cannot be read yet", f"{program()} init"))
-    else:
-        findings.append(Finding(Verdict.OK, f"{len(OURS)} search attributes present and readable"))
-    return [*findings, await _poller_finding(client)]
-
-
-async def _poller_finding(client: Client) -> Finding:
-    from temporalio.api.enums.v1 import TaskQueueType
-    from temporalio.api.taskqueue.v1 import TaskQueue
-    from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
-
-    from devstack.supervisor import QUEUE
-
-    answer = await client.workflow_service.describe_task_queue(
-        DescribeTaskQueueRequest(
-            namespace=client.namespace,
-            task_queue=TaskQueue(name=QUEUE),
-            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
-        )
-    )
-    pollers = {poller.identity for poller in answer.pollers}
-    if not pollers:
-        return Finding(Verdict.FAIL, f'no worker polls "{QUEUE}"', f"{program()} worker, or {program()} up")
-    return Finding(Verdict.OK, f'{len(pollers)} worker processes poll "{QUEUE}"')
-
-
-def _check_api(settings: Settings) -> Iterator[Finding]:
-    url = f"http://{settings.api_host}:{settings.api_port}/version"
-    answer = fetch_json(url)
-    if answer is None:
-        yield Finding(Verdict.FAIL, f"the API does not answer at {url}", f"{program()} logs api, or {program()} up")
-    else:
-        yield Finding(Verdict.OK, f"API answers at {settings.api_host}:{settings.api_port}")
 
 
 def _check_disk(settings: Settings) -> Iterator[Finding]:
@@ -284,9 +178,11 @@ CHECKS: tuple[Check, ...] = (
     _check_environment,
     _check_temporal_binaries,
     _check_stack,
+    _check_ports,
     _check_secrets,
-    _check_database,
-    _check_temporal,
-    _check_api,
+    check_database,
+    check_temporal,
+    check_providers,
+    check_api,
     _check_disk,
 )

@@ -7,9 +7,9 @@ import sys
 import typer
 
 from cli import processes, stack
-from cli.output import told_errors
+from cli.output import ExitCode, interrupted, told_errors
 
-HEAVY = ("orders", "demo", "check")  # they bring the HTTP client and the database with them
+HEAVY = ("orders", "demo", "check", "keys", "exceptions")  # they bring the HTTP client and the database with them
 
 
 def make_app(wanted: str | None = None) -> typer.Typer:
@@ -41,13 +41,23 @@ def names(app: typer.Typer) -> set[str]:
 
 def _add_heavy(app: typer.Typer, chosen: tuple[str, ...]) -> None:
     if "orders" in chosen:
+        from cli import holds
         from cli.orders import app as orders
 
+        holds.add_to(orders)
         app.add_typer(orders, name="orders")
     if "demo" in chosen:
         from cli.demo import app as demo
 
         app.add_typer(demo, name="demo")
+    if "exceptions" in chosen:
+        from cli.exceptions import app as exceptions
+
+        app.add_typer(exceptions, name="exceptions")
+    if "keys" in chosen:
+        from cli.keys import app as keys
+
+        app.add_typer(keys, name="keys")
     if "check" in chosen:
         from cli.check import check
 
@@ -56,8 +66,12 @@ def _add_heavy(app: typer.Typer, chosen: tuple[str, ...]) -> None:
 
 def main() -> None:
     """Run one command and exit with its code."""
+    app = make_app(sys.argv[1] if len(sys.argv) > 1 else None)
     with told_errors():
-        make_app(sys.argv[1] if len(sys.argv) > 1 else None)()
+        code = app(standalone_mode=False) or ExitCode.DONE
+    if code == ExitCode.INTERRUPTED:
+        interrupted()
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import typer
 
 from cli.bodies import Wanted, WantedError, find_city, order_body, parse_wanted
 from cli.client import AccordClient, ApiProblem, OrderView
-from cli.output import AsJson, ExitCode, document, people, program
+from cli.output import AsJson, ExitCode, document, document_line, leave, people, program
 from cli.show import cancellation_text, event_text, order_text, refusal_text, row_text
 from cli.target import ApiKey, ApiUrl, find_target, open_client, temporal_ui
 from settings import load_settings
@@ -51,8 +51,11 @@ def create(  # noqa: PLR0917 - each option is a parameter
         order = _call(lambda c: _create(c, body, key, wait), "storefront", api_url, api_key)
     if as_json:
         document(order.document)
-        return
-    print(order_text(order, (), temporal_ui(load_settings())))
+    else:
+        print(order_text(order, (), temporal_ui(load_settings())))
+    if order.status == "rejected":
+        people(f"refused: {refusal_text(order.document.get('rejection') or {})}")
+        raise typer.Exit(ExitCode.REFUSED)
     people(f" Next      {program()} orders watch {order.order_number}")
 
 
@@ -110,8 +113,7 @@ def watch(
     with refusals(as_json):
         ended = _call(lambda c: _watch(c, reference(order), timeout, as_json), "ops", api_url, api_key)
     if not ended:
-        people(f"still open after {timeout} s  -> {program()} orders show {order}")
-        raise typer.Exit(ExitCode.FAILED)
+        leave(f"still open after {timeout} s\n  -> {program()} orders show {order}", ExitCode.FAILED, as_json=as_json)
 
 
 @app.command()
@@ -120,16 +122,20 @@ def cancel(
     reason: Annotated[
         str, typer.Option(help="changed_mind, duplicate, found_elsewhere, fraud or other.")
     ] = "changed_mind",
+    line: Annotated[
+        list[str] | None, typer.Option(help="Units of a line, as NUMBER=UNITS; again for more. Without: all.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would do.")] = False,
     wait: WaitSeconds = 0,
     api_url: ApiUrl = None,
     api_key: ApiKey = None,
     as_json: AsJson = False,
 ) -> None:
-    """Cancel everything of an order that has not left yet, and print the outcome."""
+    """Cancel units of an order, or everything that has not left yet, and print the outcome."""
+    lines = [_line_units(text) for text in line or ()]
     with refusals(as_json):
         if dry_run:
-            plan = _call(lambda c: c.preview_cancel(reference(order), reason), "ops", api_url, api_key)
+            plan = _call(lambda c: c.preview_cancel(reference(order), reason, lines), "ops", api_url, api_key)
             document(plan)
             if not plan.get("allowed"):
                 raise typer.Exit(ExitCode.REFUSED)
@@ -137,7 +143,7 @@ def cancel(
 
         async def ask(client: AccordClient) -> tuple[OrderView, Any]:
             found = await client.get_order(reference(order))
-            outcome = await client.cancel(found.id, reason)
+            outcome = await client.cancel(found.id, reason, lines=lines)
             until = time.monotonic() + wait
             while outcome.state == "requested" and time.monotonic() < until:
                 await asyncio.sleep(_POLL_S)
@@ -153,6 +159,27 @@ def cancel(
         raise typer.Exit(ExitCode.REFUSED)
 
 
+@app.command()
+def note(
+    order: OrderArgument,
+    text: Annotated[str, typer.Argument(help="What the note says, `-` for standard input.")],
+    key: Annotated[
+        str | None, typer.Option("--idempotency-key", help="The same key again writes no second note.")
+    ] = None,
+    api_url: ApiUrl = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a note on an order: for colleagues, stored sealed."""
+    content = sys.stdin.read().rstrip() if text == "-" else text
+    with refusals(as_json):
+        written = _call(lambda c: c.add_note(reference(order), content, key), "service", api_url, api_key)
+    if as_json:
+        document(written.document)
+    else:
+        print(f" Note {written.id} on {written.order_id}")
+
+
 def reference(text: str) -> str:
     """How the API names the order that a person typed: an id, a number, or `external:...` as it is."""
     return text if text.startswith(("ord_", "number:", "external:")) else f"number:{text}"
@@ -165,14 +192,11 @@ def refusals(as_json: bool) -> Iterator[None]:
         yield
     except ApiProblem as problem:
         if as_json:
-            document(problem.document)
+            document_line(problem.document)
         people(f"{problem.document.get('title', 'Refused')}\n   {refusal_text(problem.document)}")
         raise typer.Exit(exit_code_of(problem)) from None
     except WantedError as problem:
-        if as_json:
-            document({"error": str(problem), "exit_code": int(ExitCode.USAGE)})
-        people(str(problem))
-        raise typer.Exit(ExitCode.USAGE) from None
+        leave(str(problem), ExitCode.USAGE, as_json=as_json)
 
 
 def exit_code_of(problem: ApiProblem) -> ExitCode:
@@ -209,8 +233,8 @@ def _body(file: Path | None, skus: list[str], city: str, payment: str, service: 
 
 async def _create(client: AccordClient, body: dict[str, Any], key: str | None, wait: int) -> OrderView:
     """Place the order; with `wait`, look again until its workflow has answered."""
-    order = await client.create_order(body, key, wait_s=min(wait, 20) or None)
     until = time.monotonic() + wait
+    order = await client.create_order(body, key, wait_s=min(wait, 20) or None)
     while not order.answered and time.monotonic() < until:
         await asyncio.sleep(_POLL_S)
         order = await client.get_order(order.id)
@@ -231,3 +255,11 @@ async def _watch(client: AccordClient, order: str, timeout_s: int, as_json: bool
         if time.monotonic() > until:
             return False
         await asyncio.sleep(_POLL_S)
+
+
+def _line_units(text: str) -> tuple[int, int]:
+    """Line number and units, as typed: `2=3`."""
+    number, _, units = text.partition("=")
+    if not (number.isdigit() and units.isdigit()):
+        raise typer.BadParameter(f"{text} is not NUMBER=UNITS", param_hint="--line")
+    return int(number), int(units)

@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from cli.output import AsJson, ExitCode, document, people, program
+from cli.orders import refusals
+from cli.output import AsJson, ExitCode, document, leave, people, program
 from cli.target import ApiKey, ApiUrl, find_target, open_client
 from settings import load_settings
 
@@ -43,15 +44,13 @@ def retail(  # noqa: PLR0917 - each option is a parameter
     try:
         content = read_file(file)
     except (OSError, EOFError, RetailFormatError) as problem:
-        people(f"{file} cannot be read: {problem}")
-        raise typer.Exit(ExitCode.USAGE) from None
+        leave(f"{file} cannot be read: {problem}", ExitCode.USAGE, as_json=as_json)
     day = start.date() if start else None
     plan = make_plan(content, run_id=run or f"r{secrets.token_hex(3)}", seed=seed, limit=orders, start=day)
     if not plan.orders:
-        people(f"{file.name} holds no sale{f' from {day} on' if day else ''}")
-        raise typer.Exit(ExitCode.USAGE)
+        leave(f"{file.name} holds no sale{f' from {day} on' if day else ''}", ExitCode.USAGE, as_json=as_json)
     target = find_target(api_url, api_key)
-    with _progress(len(plan.orders)) as tick:
+    with refusals(as_json), _progress(len(plan.orders)) as tick:
         shop = open_client(target, "storefront", patience_s=120.0, connections=concurrency + 4)
         floor = open_client(target, "warehouse", patience_s=120.0, connections=16)
         report = asyncio.run(play(settings, plan, shop, floor, concurrency, Habits(seed, disorder, 0.1), tick))

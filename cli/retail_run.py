@@ -194,7 +194,8 @@ async def play(
         await _both(asyncio.create_task(run.run()), asyncio.create_task(floor.run(lambda: run.done)))
         seconds = max(run.counts.last_end, began) - began
         repeats = shop.repeats + floor_client.repeats
-    return _report(plan, run, floor, seconds, repeats, await check_everything(settings))
+    check = await check_everything(settings, sample=len(run.mine), order_ids=sorted(run.mine))
+    return _report(plan, run, floor, seconds, repeats, check)
 
 
 async def _both(run: asyncio.Task[None], floor: asyncio.Task[None]) -> None:

@@ -12,7 +12,7 @@ _WIDTH = 100
 
 def order_text(order: OrderView, events: Sequence[EventView], ui: str | None) -> str:
     """One order on one screen: header, promise, parcels, timeline, who is waited for, what can be done."""
-    lines = [_header(order), *_promise(order), *_parts(order)]
+    lines = [_header(order), *_promise(order), *_parts(order), *_holds(order)]
     lines += [f" ├ {event_text(event)}" for event in events]
     lines.append(_waiting(order))
     lines += _actions(order)
@@ -102,6 +102,17 @@ def _parts(order: OrderView) -> list[str]:
         units = sum(line["quantity"] for line in part["lines"])
         track = f"  {parcel.get('carrier')} {parcel.get('tracking_number')} {parcel.get('state')}" if parcel else ""
         lines.append(f" Part      {part['node']}  {units} units  {part['state']}{track}")
+    return lines
+
+
+def _holds(order: OrderView) -> list[str]:
+    """The holds that stand, each with the id that ends it."""
+    lines = []
+    for hold in order.document.get("holds", ()):
+        scope = "" if hold["line"] is None else f"line {hold['line']}  "
+        until = _day_time(datetime.fromisoformat(hold["expires_at"]))
+        blocks = ", ".join(hold["blocks"])
+        lines.append(f" Hold      {hold['type']}  {scope}blocks {blocks} until {until}  {hold['owner']}  {hold['id']}")
     return lines
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,7 +27,7 @@ from settings import Environment, Settings, UnsafeSettings, load_settings, names
 
 START_LIMIT_S = 1800.0  # the first start may build Temporal
 STOP_LIMIT_S = 150.0  # more than the limits of all children together
-STEP_MARKS = (" · ", "   building", "   temporal-")
+PROGRESS = re.compile(r" · | ! |   \S")  # what the supervisor prints until an empty line ends the start
 SERVICES = ("api", "worker", "temporal", "postgres", "ui", "steps", "supervisor")
 
 
@@ -43,7 +46,10 @@ def add_to(app: typer.Typer) -> None:
 
 def up(
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when everything is ready.")] = False,
-    no_demo: Annotated[bool, typer.Option("--no-demo", help="Do not load the demo's network and stock.")] = False,
+    demo: Annotated[
+        bool | None,
+        typer.Option(help="Load the demo's network and stock at the first start; by default into a database of ours."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Start the whole stack, in the foreground unless detached."""
@@ -56,9 +62,9 @@ def up(
         _wait_until_ready(folder, say, owner=None)
         say(" already running")
     elif detach:
-        _start_detached(folder, no_demo, say)
+        _start_detached(folder, demo, say)
     else:
-        raise typer.Exit(_run_here(settings, demo=not no_demo, say=say, as_json=as_json))
+        raise typer.Exit(_run_here(settings, demo, say=say, as_json=as_json))
     _show_links(folder, say, as_json)
 
 
@@ -122,19 +128,21 @@ def logs(
         _follow(log)
 
 
-def _run_here(settings: Settings, *, demo: bool, say: Say, as_json: bool) -> int:
+def _run_here(settings: Settings, demo: bool | None, *, say: Say, as_json: bool) -> int:
     stack = Stack(stack_options(settings), say)
+    # Somebody else's database gets the demo's channels, nodes and stock only when asked.
+    with_demo = not stack.options.own_database if demo is None else demo
 
     def ready() -> None:
         _show_links(stack.folder, say, as_json)
-        if demo:
+        if with_demo:
             say(f"   Try            {program()} demo run happy-path")
             say(f"                  {program()} demo retail --orders 100")
             say(f"                  {program()} orders list")
         say(f"   Stop           Ctrl-C; data stays in {_short(stack.folder.root)}")
         say(f"   Start over     {program()} down --wipe")
 
-    return Supervisor(stack, say, demo=demo, grace_s=settings.worker_grace_s).run(ready)
+    return Supervisor(stack, say, demo=with_demo, grace_s=settings.worker_grace_s).run(ready)
 
 
 def stack_options(settings: Settings) -> StackOptions:
@@ -150,10 +158,11 @@ def stack_options(settings: Settings) -> StackOptions:
     )
 
 
-def _start_detached(folder: StackFolder, no_demo: bool, say: Say) -> None:
+def _start_detached(folder: StackFolder, demo: bool | None, say: Say) -> None:
     folder.prepare()
     log = folder.logs / "supervisor.log"
-    command = (sys.executable, "-m", "cli.main", "up", *(("--no-demo",) if no_demo else ()))
+    choice = {None: (), True: ("--demo",), False: ("--no-demo",)}[demo]
+    command = (sys.executable, "-m", "cli.main", "up", *choice)
     with log.open("wb") as output:
         owner = subprocess.Popen(  # noqa: S603 - this very program
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
@@ -169,10 +178,13 @@ def _wait_until_ready(folder: StackFolder, say: Say, owner: subprocess.Popen[byt
     while time.monotonic() < limit:
         ready = _is_ready(folder.read_run(), owner)
         if owner is not None:
-            printed = log.read_text(errors="replace").splitlines()
-            told = _tell_steps(printed, told, say)
+            printed = log.read_text(errors="replace").split("\n")[:-1]  # the last line may still be in the making
+            steps = steps_of(printed)
+            for line in steps[told:]:
+                say(line)
+            told = len(steps)
             if owner.poll() is not None:
-                problem = [line for line in printed if line.strip() and not line.startswith(STEP_MARKS)]
+                problem = [line for line in printed if line.strip() and line not in steps]
                 raise StackError("The stack did not start:\n    " + "\n    ".join(problem[-15:]), f"{program()} doctor")
         elif not folder.taken():
             raise StackError("The stack that was starting here has ended", f"{program()} up")
@@ -190,11 +202,9 @@ def _is_ready(run: dict[str, Any], owner: subprocess.Popen[bytes] | None) -> boo
     return bool(run.get("phase") == "ready")
 
 
-def _tell_steps(printed: list[str], told: int, say: Say) -> int:
-    for line in printed[told:]:
-        if line.startswith(STEP_MARKS):
-            say(line)
-    return len(printed)
+def steps_of(printed: Sequence[str]) -> list[str]:
+    """The lines about the start among what a supervisor printed: neither its links nor what went wrong."""
+    return [line for line in takewhile(str.strip, printed) if PROGRESS.match(line)]
 
 
 def _stop_supervisor(folder: StackFolder, say: Say) -> None:

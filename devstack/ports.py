@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 import socket
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+
+import psutil
 
 from devstack.report import StackError
 
@@ -50,6 +52,15 @@ def scattered_ports() -> dict[str, int]:
     """Ports for a test run: a random region below the range from which the system takes outgoing ports."""
     start = random.randrange(20_000, 31_000)  # noqa: S311 - spreads parallel runs, guards nothing
     return choose_ports({name: start + offset for offset, name in enumerate(PREFERRED)})
+
+
+def holder_of(port: int) -> str:
+    """Who listens on this loopback port, for people; not every system tells about programs of others."""
+    with suppress(psutil.Error):
+        for connection in psutil.net_connections(kind="inet"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    return "another program"
 
 
 def is_free(port: int) -> bool:

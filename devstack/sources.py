@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,7 +11,7 @@ from pathlib import Path
 import platformdirs
 
 from devstack import gobuild
-from devstack.report import Say, StackError
+from devstack.report import Say, StackError, run_told
 from devstack.versions import PROGRAMS, SQL_TOOL, TEMPORAL_VERSION, UI, GoProgram
 
 DOWNLOAD_LIMIT_S = 60.0
@@ -38,6 +37,12 @@ class TemporalSource:
     sql_tool: Path | None = None
     ui: Path | None = None
 
+    @property
+    def engine(self) -> str:
+        """Which server keeps the workflows, whatever way it was found: `server`, `dev server` or `elsewhere`."""
+        apart = (SourceKind.ELSEWHERE, SourceKind.DEV_SERVER)
+        return self.kind.value if self.kind in apart else "server"
+
     def describe(self) -> str:
         """For the first-run output."""
         words = {
@@ -55,13 +60,14 @@ def cache_folder() -> Path:
     return Path(platformdirs.user_cache_path("accord")) / "bin"
 
 
-def find_temporal(named: Path | None, say: Say, *, may_fetch: bool = True) -> TemporalSource:
+def find_temporal(named: Path | None, say: Say, *, may_fetch: bool = True, may_build: bool = True) -> TemporalSource:
     """Find the programs of the Temporal server on this machine, or get them.
 
     Args:
         named: the server's program, when a setting names it; its companions are beside it or in the cache.
         say: told about progress.
         may_fetch: build or download what is missing; a test run never does.
+        may_build: build what is missing; not for a folder that began with the dev server.
 
     Raises:
         StackError: nothing found; names the ways out.
@@ -73,7 +79,7 @@ def find_temporal(named: Path | None, say: Say, *, may_fetch: bool = True) -> Te
         return TemporalSource(SourceKind.CACHE, *cached)
     if not may_fetch:
         raise StackError(f"Temporal {TEMPORAL_VERSION} is not in {cache_folder()}", "accord temporal install")
-    if gobuild.find_go() or gobuild.fetch_go(say):
+    if may_build and (gobuild.find_go() or gobuild.fetch_go(say)):
         gobuild.install(PROGRAMS, cache_folder(), say)
         return TemporalSource(SourceKind.BUILT, *cached)
     dev_server = _downloaded() or _download(say)
@@ -108,10 +114,8 @@ def _download(say: Say) -> Path | None:
     say(f"   no Go found: asking the SDK for its dev server (at most {DOWNLOAD_LIMIT_S:.0f} s)")
     cache_folder().mkdir(parents=True, exist_ok=True)
     command = (sys.executable, "-m", "devstack.download", str(cache_folder()))
-    here = str(Path(__file__).parents[1])
-    try:
-        subprocess.run(command, cwd=here, check=True, capture_output=True, timeout=DOWNLOAD_LIMIT_S)
-    except (subprocess.SubprocessError, OSError):
+    ended = run_told(command, say, "dev server", DOWNLOAD_LIMIT_S, directory=Path(__file__).parents[1])
+    if ended.code != 0:
         say("   it cannot be downloaded from here")
         return None
     return _downloaded()

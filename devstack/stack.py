@@ -26,6 +26,16 @@ HURRY_S = 2.0
 STEP_LIMIT_S = 300.0
 DEVELOPMENT_CONFIG = temporal.CONFIG / "development.yaml"
 TEST_CONFIG = temporal.CONFIG / "test.yaml"
+ENGINES = {
+    "server": "the Temporal server with its data in PostgreSQL here",
+    "dev server": "the SDK's dev server with a data file of its own",
+    "elsewhere": "a Temporal server that TEMPORAL_ADDRESS or a profile names",
+}
+_WAYS_BACK = {
+    "server": "unset ACCORD_TEMPORAL_SERVER and TEMPORAL_ADDRESS, then accord temporal install",
+    "dev server": "ACCORD_TEMPORAL_SERVER=PATH of that dev server, and unset TEMPORAL_ADDRESS",
+    "elsewhere": "name that server again",
+}
 
 
 @dataclass(frozen=True)
@@ -90,17 +100,28 @@ class Stack:
             self._start_postgres()
         if not self.options.own_temporal:
             self._start_temporal()
+        self._record_engine()
         if self.options.ui and (self.source.ui or self.source.kind is SourceKind.DEV_SERVER):
             self._start_ui()
 
     def _prepare(self) -> None:
-        if not self.options.own_temporal:
-            self.source = find_temporal(self.options.temporal_server, self._say, may_fetch=self.options.may_fetch)
         marker = self.folder.read_marker()
+        began_with = marker.get("workflows", {}).get(self._orders_in)
+        if not self.options.own_temporal:
+            self.source = find_temporal(
+                self.options.temporal_server,
+                self._say,
+                may_fetch=self.options.may_fetch,
+                may_build=began_with != SourceKind.DEV_SERVER,
+            )
         _refuse_older_temporal(marker, self.source)
+        _refuse_other_engine(began_with, self.source.engine)
         self.ports = choose_ports({**PREFERRED, **marker.get("ports", {}), **self.options.preferred_ports})
         self._secrets = load_or_generate(self.folder.secrets)
-        made_with = {"temporal": temporal_version(self.source), "shards": temporal.SHARDS}
+        made_with = {
+            "temporal": temporal_version(self.source) or marker.get("temporal", ""),
+            "shards": temporal.SHARDS,
+        }
         self.folder.write_marker({**marker, **made_with, "ports": self.ports})
         self._run = {
             "phase": "starting",
@@ -112,6 +133,17 @@ class Stack:
             "children": {},
         }
         self.tell("starting")
+
+    @property
+    def _orders_in(self) -> str:
+        """Which orders the engine of this start will know: those of our database, or of one that a setting names."""
+        return "named database" if self.options.own_database else "own database"
+
+    def _record_engine(self) -> None:
+        """From now on these orders are on this engine, and no other one may have them."""
+        marker = self.folder.read_marker()
+        workflows = {**marker.get("workflows", {}), self._orders_in: self.source.engine}
+        self.folder.write_marker({**marker, "workflows": workflows})
 
     def _needs_postgres(self) -> bool:
         temporal_needs_it = not self.options.own_temporal and self.source.kind is not SourceKind.DEV_SERVER
@@ -261,10 +293,6 @@ class Stack:
         self._run["phase"] = phase
         self.folder.write_run(self._run)
 
-    def describe(self) -> Mapping[str, Any]:
-        """What is written in the run file."""
-        return dict(self._run)
-
     def stop(self, hurry: Callable[[], bool] = lambda: False) -> tuple[Stopped, ...]:
         """Stop all children in order, then give the folder back.
 
@@ -305,6 +333,17 @@ def _refuse_older_temporal(marker: Mapping[str, Any], source: TemporalSource) ->
             f"This folder was used by Temporal {found}, this version of Accord has {ours}",
             "use the newer Accord again, or accord down --wipe",
         )
+
+
+def _refuse_other_engine(began_with: str | None, now: str) -> None:
+    """Orders in flight are known to the engine that they began with: another one would never end them."""
+    if began_with in (None, now):
+        return
+    raise StackError(
+        f"The orders of this folder are on {ENGINES[began_with]}; now they would be on {ENGINES[now]}, "
+        "which does not know those in flight",
+        f"{_WAYS_BACK[began_with]}; or another folder: ACCORD_DATA_DIR=...; or start over: accord down --wipe",
+    )
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -155,6 +155,13 @@ PLANTED = {
         (AT_NODE,),
         (),
     ),
+    "hold_outlives_order": (
+        "INSERT INTO holds (hold_id, order_id, type, blocks, owner, reason, at_limit, placed_by, placed_at, "
+        f"expires_at) VALUES ('hld_1', '{DELIVERED}', 'manual', '{{release}}', 'service', 'x', 'release', '{{}}', now(), "
+        "now() + interval '1 day')",
+        ("hld_1",),
+        (),
+    ),
     "command_without_outcome": (
         "UPDATE commands SET state = 'received', outcome = NULL, received_at = now() - interval '6 minutes'",
         (f"{CANCELLED} cmd1",),
@@ -244,6 +251,19 @@ async def test_a_late_order_with_an_open_case_is_no_alarm(world: World) -> None:
         f"VALUES ('e', '{AT_NODE}', 'late', 'fulfillment', 'late', now())",
     )
     assert await world.check() == {}
+
+
+async def test_a_late_order_whose_case_was_dismissed_is_no_alarm_until_the_next_deadline(world: World) -> None:
+    """Somebody has looked since; a dismissal before the deadline says nothing about what came after."""
+    plant(world.url, PLANTED["stuck_order"][0])
+    plant(
+        world.url,
+        "INSERT INTO exceptions (exception_id, order_id, code, owner, detail, due_at, state, resolution, closed_at) "
+        f"VALUES ('e', '{AT_NODE}', 'late', 'fulfillment', 'late', now(), 'resolved', 'dismiss', now())",
+    )
+    assert await world.check() == {}
+    plant(world.url, "UPDATE exceptions SET closed_at = now() - interval '1 year'")
+    assert list(await world.check()) == ["stuck_order"]
 
 
 async def test_without_the_provider_its_checks_are_left_out(world: World) -> None:

@@ -25,7 +25,7 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = ("accord-init", "demo-data", "worker", "api")
 ENV = dict(line.split("=", 1) for line in (ROOT / ".env").read_text().splitlines() if line and not line.startswith("#"))
-# Exact versions; digests are added where a registry can be asked (listed here on 2026-11-24, see the decision record).
+# Temporal's exactly, PostgreSQL's by its major version; whoever deploys adds digests (decision 0011).
 IMAGES = {
     "postgres": "postgres:18",
     "temporal-schema": "temporalio/admin-tools:1.32.0",
@@ -232,6 +232,20 @@ def test_the_image_is_small_in_rights() -> None:
     assert not re.search(r"^(ARG|ENV) .*(PASSWORD|SECRET|TOKEN|KEY)", text, re.MULTILINE)
     assert text.count("--require-hashes") == 2
     assert ":latest" not in text
+    assert set(re.findall(r"^FROM (\S+)", text, re.MULTILINE)) == {"python:3.13-slim"}
+
+
+def test_no_licence_is_claimed_that_the_project_does_not_state() -> None:
+    """The image, the package and the checkout say the same."""
+    project = (ROOT / "pyproject.toml").read_text()
+    stated = "license" in project or list(ROOT.glob("LICEN[SC]E*"))
+    assert stated or "licenses" not in (ROOT / "Dockerfile").read_text()
+
+
+def test_what_the_secrets_script_makes_is_not_committed() -> None:
+    """Nor by mistake."""
+    answer = subprocess.run(("git", "check-ignore", "-q", "deploy/secrets/key_pepper"), cwd=ROOT, check=False)
+    assert answer.returncode == 0
 
 
 def test_the_builder_gets_only_what_it_reads() -> None:

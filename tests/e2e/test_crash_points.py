@@ -41,6 +41,9 @@ CANCELLED_PACKED = Journey(journeys.cancel_packed, "cancelled", (*LET_GO, ("labe
 NOT_STOPPED = Journey(journeys.cancel_in_vain, "completed", SENT, controls=(("warehouses.stop", "too_late"),))
 REFUNDED = Journey(journeys.cancel_captured, "cancelled", (*PAID, ("refund", 1500), ("release", 0), ("stop", 0)))
 LAPSED = Journey(journeys.lapse_and_pay, "completed", SENT, pay="pm_declined", short_hold=True)
+HELD = Journey(journeys.hold_and_release, "completed", SENT)
+HELD_BACK = Journey(journeys.hold_and_reject, "cancelled", LET_GO)
+REJECTED = Journey(journeys.reject, "completed", (*SENT, ("release", 0)))
 REFUSED = Journey(journeys.refuse_and_retry, "completed", SENT, controls=(("warehouses.decline", 1),))
 
 POINTS: Mapping[str, tuple[tuple[Stage, ...], Journey]] = {
@@ -54,6 +57,7 @@ POINTS: Mapping[str, tuple[tuple[Stage, ...], Journey]] = {
     "payments.refund": (CALL, REFUNDED),
     "shipments.release": (CALL, DELIVERED),
     "shipments.report": (OWN, DELIVERED),
+    "shipments.short": (OWN, REJECTED),
     "shipments.book": (CALL, DELIVERED),
     "shipments.hand_over": (OWN, DELIVERED),
     "shipments.scan": (OWN, DELIVERED),
@@ -63,6 +67,8 @@ POINTS: Mapping[str, tuple[tuple[Stage, ...], Journey]] = {
     "records.open_command": (ASKED, CANCELLED),
     "records.settle_command": (OWN, REFUSED),
     "records.open_case": (OWN, REFUSED),
+    "records.place_hold": (OWN, HELD),
+    "records.end_hold": (OWN, HELD_BACK),
 }
 OF_NO_ORDER = frozenset({"records.sweep"})  # a chore; the outages of the engine are its test
 
@@ -109,7 +115,7 @@ async def matrix(breakable_stack: RunStack, tmp_path_factory: pytest.TempPathFac
     usual = await Shop(await site.connect(), engine, simulation).opens()
     hasty = await Shop(usual.client, engine, simulation).opens(reservation_limit_s=1, hold_through_payment_window=False)
     for shop in (usual, hasty):
-        await shop.stocks("LAMP", EAST=len(CELLS) * TRIES)
+        await shop.stocks("LAMP", EAST=len(CELLS) * TRIES, WEST=len(CELLS))
     gate = asyncio.Semaphore(AT_ONCE)
     travelled: list[Journey] = []
     with dying_worker(site, folder) as points:

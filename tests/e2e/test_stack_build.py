@@ -5,6 +5,7 @@ The real build takes minutes and belongs to `make binaries`; here a small progra
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 from devstack import gobuild
 from devstack.report import StackError
 from devstack.versions import PROGRAMS, GoProgram
-from tests.support.command import ROOT, wait_until
+from tests.support.command import ROOT, Folder, wait_until
 
 PROGRAM = GoProgram("engine", "1.2.3", "example.com/engine/cmd/server", 2)
 COMPILER = """#!/bin/sh
@@ -35,6 +36,7 @@ from devstack.gobuild import install
 from devstack.versions import GoProgram
 install([GoProgram("engine", "1.2.3", "example.com/engine/cmd/server", 2)], Path(sys.argv[1]), print)
 """
+HURRIED = "from devstack import gobuild\ngobuild.BUILD_LIMIT_S, gobuild.REPORT_EVERY_S = 3, 1\n" + BUILD
 
 
 class Bench:
@@ -51,11 +53,11 @@ class Bench:
         go.write_text(COMPILER.format(folder=self.folder, version=version))
         go.chmod(0o755)
 
-    def start(self) -> subprocess.Popen[str]:
+    def start(self, program: str = BUILD) -> subprocess.Popen[str]:
         """Start a build in a process of its own."""
         environment = os.environ | {"PATH": f"{self.folder}:/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
         return subprocess.Popen(
-            (sys.executable, "-c", BUILD, str(self.cache)), env=environment, text=True,
+            (sys.executable, "-u", "-c", program, str(self.cache)), env=environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
 
@@ -102,6 +104,53 @@ def test_an_interrupted_build_leaves_nothing_half_made(bench: Bench) -> None:
     assert again.wait(20) == 0
     assert bench.program.exists()
     assert sorted(path.name for path in bench.cache.iterdir()) == ["build.lock", PROGRAM.file_name]
+
+
+def test_a_silent_compiler_is_told_of_and_given_up_in_time(bench: Bench) -> None:
+    """It prints nothing and never ends: progress goes on, the limit holds, nothing is left behind."""
+    (bench.folder / "hold").touch()
+    build = bench.start(HURRIED)
+    printed, _ = build.communicate(timeout=30)
+    assert build.returncode == 1
+    assert printed.count("engine:   0 %") >= 2
+    assert "took more than an hour" in printed
+    assert [path.name for path in bench.cache.iterdir()] == ["build.lock"]
+
+
+def test_whoever_waits_for_another_build_is_told_how_long(bench: Bench) -> None:
+    """A build takes minutes: silence would look like a hang."""
+    hold = bench.folder / "hold"
+    hold.touch()
+    first = bench.start()
+    wait_until(lambda: bench.calls() == 1, 20)
+    second = bench.start(HURRIED)
+    assert second.stdout is not None
+    assert "waiting for it" in second.stdout.readline()
+    assert "still waiting for the other build" in second.stdout.readline()
+    hold.unlink()
+    assert (first.wait(20), second.wait(20), bench.calls()) == (0, 0, 1)
+
+
+def test_a_detached_start_tells_that_it_waits_for_a_build(bench: Bench) -> None:
+    """A line without the usual mark reaches whoever typed `up --detach`; the failed build is the error."""
+    # given
+    folder = Folder(bench.folder)
+    cache = bench.folder / "accord" / "bin"
+    cache.mkdir(parents=True)
+    (bench.folder / "fail").touch()
+    named = {"XDG_CACHE_HOME": str(bench.folder), "PATH": f"{bench.folder}:/usr/bin:/bin"}
+    with (cache / "build.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        # when
+        up = folder.start("up", "--detach", "--no-demo", **named)
+        assert up.stdout is not None
+        # then
+        assert "another build is under way" in up.stdout.readline()
+    printed, _ = up.communicate(timeout=60)
+    assert up.returncode == 1
+    assert "   building temporal-server" in printed
+    assert "no route to module proxy" in printed
+    assert folder.run_file() == {}
 
 
 def test_a_failed_build_names_its_fix_and_leaves_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

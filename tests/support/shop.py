@@ -3,6 +3,7 @@
 Every shop has a channel and SKUs of its own, so that stories run side by side on one site.
 """
 
+import hashlib
 import itertools
 import json
 from collections.abc import Sequence
@@ -10,13 +11,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from pydantic import BaseModel
 from temporalio.client import WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 
 from domain.ids import derived_id, new_id
 from domain.orders import (
+    Actor,
     CancelReason,
     CarrierEventType,
+    HoldDecision,
+    HoldType,
     OrderLine,
     PlaceOrder,
     ReportKind,
@@ -36,12 +41,15 @@ from workflows.messages import (
     CancelOrder,
     CancelOutcome,
     CarrierEvent,
+    HoldOutcome,
     LineUnits,
     NodeReport,
     OrderClosed,
     PaymentEvent,
     PaymentEventOutcome,
+    PlaceHold,
     Rejected,
+    ReleaseHold,
     ReportOutcome,
     RetryNow,
     RetryOutcome,
@@ -336,6 +344,37 @@ class Shop(ShopViews):
         )
         return await order.handle.execute_update(
             "payment_event", message, id=command_id, result_type=PaymentEventOutcome
+        )
+
+    async def hold(
+        self, order: Order, hold_type: HoldType, command_id: str = "hold-1", update_id: str = "", **more: Any
+    ) -> HoldOutcome:
+        """Somebody holds the order; `more` are line_no, blocks, lasts_s, reason."""
+        message = PlaceHold(command_id=command_id, type=hold_type, **more)
+        return await order.handle.execute_update(
+            "place_hold", message, id=update_id or command_id, result_type=HoldOutcome
+        )
+
+    async def end_hold(
+        self, order: Order, hold_id: str, decision: HoldDecision = "release", command_id: str = ""
+    ) -> HoldOutcome:
+        """Somebody releases or rejects a hold."""
+        key = command_id or f"end-{hold_id}"
+        message = ReleaseHold(command_id=key, hold_id=hold_id, decision=decision)
+        return await order.handle.execute_update("release_hold", message, id=key, result_type=HoldOutcome)
+
+    async def stores(self, order: Order, kind: str, message: BaseModel, actor: Actor) -> None:
+        """What the front end writes before it sends a command."""
+        text = message.model_dump_json()
+        await self.sql(
+            "INSERT INTO commands (order_id, command_id, kind, payload, payload_hash, actor, origin)"
+            " VALUES (:o, :c, :k, CAST(:p AS jsonb), :h, CAST(:a AS jsonb), 'api')",
+            o=order.id,
+            c=json.loads(text)["command_id"],
+            k=kind,
+            p=text,
+            h=hashlib.sha256(text.encode()).digest(),
+            a=actor.model_dump_json(exclude_none=True),
         )
 
     async def retry(self, order: Order, command_id: str = "retry-1") -> RetryOutcome:

@@ -138,6 +138,11 @@ class ShopViews:
         )
         return [(row["code"], row["owner"], row["state"]) for row in rows]
 
+    async def holds(self, order: Order) -> list[tuple[str, str]]:
+        """Type and state of its holds, oldest first."""
+        rows = await self.sql("SELECT type, state FROM holds WHERE order_id = :o ORDER BY placed_at", o=order.id)
+        return [(row["type"], row["state"]) for row in rows]
+
     async def scans(self, order: Order) -> list[tuple[str, bool, str | None]]:
         """Type, applied and why of every carrier event that was stored."""
         rows = await self.sql(
