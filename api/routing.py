@@ -102,7 +102,7 @@ def refuse_unknown_query(request: Request) -> None:
 def query_names(route: APIRoute) -> set[str]:
     """The query parameters of a route: those of the handler, and the fields of its model of filters."""
     names: set[str] = set()
-    for field in route.dependant.query_params:  # codespell:ignore dependant
+    for field in route.dependant.query_params:
         kind = field.field_info.annotation
         fields = kind.model_fields if isinstance(kind, type) and issubclass(kind, BaseModel) else (field.alias,)
         names.update(fields)

@@ -156,9 +156,9 @@ PLANTED = {
         (),
     ),
     "hold_outlives_order": (
-        "INSERT INTO holds (hold_id, order_id, type, blocks, owner, reason, at_limit, placed_by, placed_at, "
-        f"expires_at) VALUES ('hld_1', '{DELIVERED}', 'manual', '{{release}}', 'service', 'x', 'release', '{{}}', now(), "
-        "now() + interval '1 day')",
+        "INSERT INTO holds (hold_id, order_id, type, blocks, owner, reason, at_limit, placed_by, placed_at,"
+        f" expires_at) VALUES ('hld_1', '{DELIVERED}', 'manual', '{{release}}', 'service', 'x', 'release', '{{}}',"
+        " now(), now() + interval '1 day')",
         ("hld_1",),
         (),
     ),
