@@ -35,7 +35,7 @@ from tests.support.stack import RunStack
 from worker import make_activities, make_worker
 
 AT_ONCE = 8
-BATCHES = 5
+BATCHES = 7
 BARE_BATCHES = 2
 DRAIN_S = 11.0
 """A backend of PostgreSQL that falls idle reports what it committed within 10 s, not at once."""

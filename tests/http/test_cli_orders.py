@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from providers.simulation import Simulation
+from tests.support.command import wait_until
 from tests.support.counter import Counter, open_counter
 from tests.support.stack import Site
 
@@ -132,6 +134,17 @@ def test_an_order_is_held_shown_and_released(counter: Counter) -> None:
     assert (code, rejected["state"]) == (DONE, "rejected")
     watched = counter.accord("orders", "watch", number, "--timeout", "30", "--json")
     assert json.loads(watched.stdout.splitlines()[-1])["type"] == "order.cancelled"
+
+
+def test_a_cancellation_that_the_node_declines_leaves_with_three(counter: Counter) -> None:
+    """Asked with `--wait`: the node has handed the parcel over, and its answer decides."""
+    order = place(counter)
+    number = str(order["order_number"])
+    with Simulation(counter.site.simulated_state) as simulation:
+        simulation.set_control("warehouses.stop", "too_late", str(order["id"]))
+    wait_until(lambda: "for node until" in counter.accord("orders", "show", number).stdout)
+    code, outcome = counter.accord_json("orders", "cancel", number, "--wait", "20")
+    assert (code, outcome["state"]) == (REFUSED, "declined")
 
 
 def test_what_a_rule_refuses_leaves_with_three(counter: Counter) -> None:
