@@ -16,14 +16,15 @@ from domain.orders import Actor, Frozen
 from domain.permissions import actor_of
 from store.commands import (
     MAX_IN_FLIGHT,
+    DueCommand,
     NewCommand,
     Opened,
     StoredCommand,
     find_command,
     open_command,
-    record_late_scan,
     settle_command,
 )
+from store.control import settle_after_end
 from store.intake import Asked, mark_answered
 from store.reads import OrderHead, OrderRef, read_heads
 from workflows.messages import (
@@ -34,7 +35,6 @@ from workflows.messages import (
     PlaceHold,
     ReleaseHold,
     RetryNow,
-    ScanOutcome,
 )
 
 _MARGIN_S = 1.0
@@ -237,35 +237,16 @@ async def _order_closed(
     call: Call, head: OrderHead, message: Message, stored: StoredCommand, opened: Opened
 ) -> Outcome:
     """The order is over: a fact is kept, a wish is refused."""
-    if message.kind == "carrier_event":
-        return await _late_scan(call, head, stored, opened)
-    said = Refused(
-        code=ORDER_CLOSED,
-        detail=f"The order is {head.status}.",
-        alternative="return" if head.status == "completed" and message.kind == "cancel" else None,
-        state=head.status,
-    )
-    return await _refuse(call, head, message, stored, opened, said)
+    command = DueCommand(stored.order_id, stored.command_id, stored.kind, stored.payload)
 
+    async def settle(connection: AsyncConnection) -> StoredCommand | None:
+        await settle_after_end(connection, command)
+        return await find_command(connection, stored.order_id, stored.command_id)
 
-async def _late_scan(call: Call, head: OrderHead, stored: StoredCommand, opened: Opened) -> Outcome:
-    told = ScanOutcome(
-        applied=False,
-        duplicate=False,
-        shipment_id=stored.payload["shipment_id"],
-        state="delivered" if head.status == "completed" else "voided",
-        order_version=head.version,
-        why="the order is closed",
-    ).model_dump(mode="json")
-    event = CarrierEvent.model_validate(stored.payload)
-
-    async def keep(connection: AsyncConnection) -> None:
-        content = {**event.model_dump(include={"shipment_id", "event_id", "occurred_at"}), "type": event.type.value}
-        await record_late_scan(connection, head.order_id, content, "the order is closed")
-
-    await call.front.write(keep)
-    settled = await _settle(call, stored, "applied", told)
-    return Outcome(settled, settled.outcome or told, done=True, replayed=opened.by_key)
+    settled = await call.front.write(settle) or stored
+    if settled.state == "applied":
+        return Outcome(settled, settled.outcome or {}, done=True, replayed=opened.by_key)
+    return _settled(head, message, settled, opened)
 
 
 async def _settle(call: Call, stored: StoredCommand, state: str, content: dict[str, Any]) -> StoredCommand:

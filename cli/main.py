@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import time
+from typing import NoReturn
 
 import typer
 
@@ -10,6 +12,8 @@ from cli import processes, stack
 from cli.output import ExitCode, interrupted, told_errors
 
 HEAVY = ("orders", "demo", "check", "keys", "exceptions")  # they bring the HTTP client and the database with them
+SDK_PAUSE_S = 0.3
+"""SDK 1.35.0 aborts now and then when a process ends right after it has called: its threads need this long to end."""
 
 
 def make_app(wanted: str | None = None) -> typer.Typer:
@@ -66,6 +70,14 @@ def _add_heavy(app: typer.Typer, chosen: tuple[str, ...]) -> None:
 
 def main() -> None:
     """Run one command and exit with its code."""
+    try:
+        _run()
+    finally:
+        if "temporalio.bridge" in sys.modules:
+            time.sleep(SDK_PAUSE_S)
+
+
+def _run() -> NoReturn:
     app = make_app(sys.argv[1] if len(sys.argv) > 1 else None)
     with told_errors():
         code = app(standalone_mode=False) or ExitCode.DONE
