@@ -34,8 +34,8 @@ from tests.support.shop import Shop
 from tests.support.stack import RunStack
 from worker import make_activities, make_worker
 
-AT_ONCE = 8
-BATCHES = 7
+AT_ONCE = 24
+BATCHES = 6
 BARE_BATCHES = 2
 DRAIN_S = 11.0
 """A backend of PostgreSQL that falls idle reports what it committed within 10 s, not at once."""

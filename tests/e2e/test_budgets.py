@@ -8,7 +8,7 @@ import pytest
 from bench.counts import Counts, measure
 from bench.meters import engines
 
-ORDERS = 30
+ORDERS = 60
 
 
 @pytest.fixture(scope="module")
