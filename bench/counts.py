@@ -6,7 +6,6 @@ and `delivered`. `python -m bench.counts [--orders N] [--json FILE]` runs it on 
 
 import argparse
 import asyncio
-import json
 import time
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -23,6 +22,7 @@ from bench.meters import (
     database_of,
     engines,
     idle_rate,
+    publish,
     serve_as_in_production,
     watch_writes,
     writes,
@@ -169,10 +169,7 @@ def main() -> None:
     with engines() as stack:
         counts = asyncio.run(measure(stack, arguments.orders))
     figures = {**asdict(counts), "commits_ratio": round(counts.commits_ratio, 2)}
-    text = json.dumps({**about, "one_order": figures}, indent=2)
-    print(text)
-    if arguments.json:
-        arguments.json.write_text(text + "\n")
+    publish({**about, "one_order": figures}, arguments.json)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,9 @@ One pure plan serves the validator (refuse before anything is written), the prev
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from domain.lifecycle import FulfillmentState
 from domain.order_state import Fulfillment, OrderState
 from domain.orders import Frozen
-from domain.quantities import AT_THE_NODE, BEFORE_HAND_OVER, Bucket
+from domain.quantities import AT_THE_NODE, BEFORE_HAND_OVER, Bucket, units_per_line
 from domain.refusals import OrderRuleError
 
 LineUnits = tuple[int, int]
@@ -89,7 +88,7 @@ def plan_cancellation(state: OrderState, wanted: Iterable[LineUnits] = ()) -> Ca
         AlreadyHandedOver: all units left; a return is possible instead.
         CancellationInProgress: all that could be cancelled is waiting for a node's answer.
     """
-    named = _summed(wanted)
+    named = units_per_line(wanted)
     left = dict(named) or {n: line.buckets.of(*BEFORE_HAND_OVER) for n, line in state.lines.items()}
     for line_no in left.keys() - state.lines.keys():
         raise UnknownLine(f"the order has no line {line_no}")
@@ -120,17 +119,10 @@ def plan_cancellation(state: OrderState, wanted: Iterable[LineUnits] = ()) -> Ca
 def _by_answer(state: OrderState) -> tuple[list[Fulfillment], list[Fulfillment], list[Fulfillment]]:
     """Fulfillment orders that are ours alone, that need their node's answer, and that wait for one already."""
     parts = [f for f in state.fulfillments.values() if f.stage in (Bucket.ALLOCATED, *AT_THE_NODE)]
-    waiting = [f for f in parts if f.state is FulfillmentState.CANCELLATION_REQUESTED or f.cancelling]
+    waiting = [f for f in parts if f.being_stopped]
     others = [f for f in parts if f not in waiting]
     at_node = [f for f in others if f.stage in AT_THE_NODE or f.in_call]
     return [f for f in others if f not in at_node], at_node, waiting
-
-
-def _summed(units: Iterable[LineUnits]) -> dict[int, int]:
-    total: dict[int, int] = {}
-    for line_no, quantity in units:
-        total[line_no] = total.get(line_no, 0) + quantity
-    return total
 
 
 def _take(left: dict[int, int], units: Iterable[LineUnits]) -> tuple[LineUnits, ...]:
@@ -167,4 +159,4 @@ def _too_many(named: dict[int, int], left: dict[int, int]) -> QuantityExceedsOpe
 def _value(state: OrderState, units: Iterable[LineUnits]) -> int:
     """What would no longer be owed."""
     lines = state.lines
-    return sum(lines[n].shares.value_to_cancel(lines[n].buckets.cancelled, q) for n, q in _summed(units).items())
+    return sum(lines[n].shares.value_to_cancel(lines[n].buckets.cancelled, q) for n, q in units_per_line(units).items())

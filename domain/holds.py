@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from domain.cancellation import LineUnits, UnknownLine, plan_cancellation
-from domain.lifecycle import FulfillmentState, Team, next_step
+from domain.lifecycle import Team, next_step
 from domain.order_state import Fulfillment, Hold, OrderState
 from domain.orders import Actor, ActorKind, AtLimit, CancelReason, Frozen, HoldBlock, HoldType
 from domain.permissions import Role
@@ -248,7 +248,7 @@ def _cancellable(state: OrderState, line_no: int) -> int:
     waiting = sum(
         quantity
         for part in state.fulfillments.values()
-        if part.cancelling or part.state is FulfillmentState.CANCELLATION_REQUESTED
+        if part.being_stopped
         for number, quantity in part.lines
         if number == line_no
     )

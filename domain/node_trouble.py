@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from domain.order_state import Fulfillment
 from domain.orders import NodeTrouble
+from domain.quantities import units_per_line
 from domain.refusals import OrderRuleError
 
 
@@ -34,9 +35,7 @@ def plan_short(part: Fulfillment, missing: Iterable[tuple[int, int]]) -> ShortPl
     Raises:
         QuantityExceedsReleased: the fulfillment order does not have so many units of a line.
     """
-    named: dict[int, int] = {}
-    for line_no, quantity in missing:
-        named[line_no] = named.get(line_no, 0) + quantity
+    named = units_per_line(missing)
     has = dict(part.lines)
     for line_no, quantity in named.items():
         if quantity > has.get(line_no, 0):

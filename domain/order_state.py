@@ -87,6 +87,15 @@ class Fulfillment(BaseModel):
         return tuple(line_no for line_no, _ in self.lines)
 
     @property
+    def being_stopped(self) -> bool:
+        """Whether its node was asked to stop and has not been heard."""
+        return self.cancelling is not None or self.state is FulfillmentState.CANCELLATION_REQUESTED
+
+    def has_only(self, units: tuple[tuple[int, int], ...]) -> bool:
+        """Whether these units (line number, units) are all that it has."""
+        return dict(units) == dict(self.lines)
+
+    @property
     def units(self) -> int:
         """Units in this part."""
         return sum(quantity for _, quantity in self.lines)

@@ -4,6 +4,7 @@ Owned by fulfillment. For every line and at every committed moment the buckets a
 least zero that sum to what was ordered (domain page, section 3).
 """
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, NamedTuple, Self
 
@@ -53,6 +54,14 @@ class Move(NamedTuple):
     source: Bucket
     target: Bucket
     quantity: int
+
+
+def units_per_line(units: Iterable[tuple[int, int]]) -> dict[int, int]:
+    """Units (line number, units) summed per line."""
+    total: dict[int, int] = {}
+    for line_no, quantity in units:
+        total[line_no] = total.get(line_no, 0) + quantity
+    return total
 
 
 class QuantityExceeded(OrderRuleError):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.quantities import Bucket
+from domain.quantities import Bucket, units_per_line
 
 
 def _by_lines(source: Bucket, target: Bucket) -> TextClause:
@@ -39,9 +39,7 @@ async def move_lines(
     """Move `units` (line number, quantity) of an order. The table refuses a bucket below zero."""
     if not units:
         return
-    totals: dict[int, int] = {}
-    for line_no, quantity in units:
-        totals[line_no] = totals.get(line_no, 0) + quantity
+    totals = units_per_line(units)
     await connection.execute(
         _LINES[source, target],
         {"order_id": order_id, "lines": list(totals), "quantities": list(totals.values())},

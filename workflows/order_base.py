@@ -43,7 +43,7 @@ class OrderBase:
         self._writing = asyncio.Lock()
         self._deciding = False  # a stock decision is being written; new plans wait for it
         self._grants: dict[str, Grant | None] = {}  # first claims that rode with a decision, by call
-        self._tracks: list[asyncio.Task[None]] = []  # one per fulfillment order
+        self._tracks: list[asyncio.Task[Any]] = []  # one per fulfillment order
         self._retries = 0
         self._shown: dict[str, object] = {}
 

@@ -20,7 +20,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.lifecycle import FulfillmentState, PaymentState
     from domain.order_state import Fulfillment
     from domain.orders import SYSTEM, Actor, CancelReason, ReportKind
-    from domain.quantities import Bucket
+    from domain.quantities import Bucket, units_per_line
     from domain.refusals import OrderRuleError
     from workflows.messages import (
         CancellationState,
@@ -160,7 +160,7 @@ class OrderCancelling(OrderDesk):
     def _cut(self, part: Fulfillment, units: tuple[tuple[int, int], ...]) -> PartCut:
         """Take cancelled units out of a fulfillment order; it ends with its last ones."""
         now = workflow.now()
-        whole = dict(units) == dict(part.lines)
+        whole = part.has_only(units)
         if whole:
             self.s.advance(part, FulfillmentState.CANCELLED, Bucket.CANCELLED, now)
         else:
@@ -231,7 +231,7 @@ class OrderCancelling(OrderDesk):
 
     def _lines_to_stop(self, part: Fulfillment) -> tuple[tuple[int, str, int], ...]:
         """The units to name to the node; none for all that it has."""
-        if dict(part.stopping) == dict(part.lines):
+        if part.has_only(part.stopping):
             return ()
         return tuple((line_no, self.s.lines[line_no].sku, quantity) for line_no, quantity in part.stopping)
 
@@ -323,7 +323,7 @@ def _cancelled_lines(
     cancelled: Iterable[tuple[int, int]], waiting: Iterable[tuple[int, int]], declined: Iterable[tuple[int, int]]
 ) -> tuple[CancelledLine, ...]:
     """What became of the units, per line."""
-    done, open_, refused = (_per_line(units) for units in (cancelled, waiting, declined))
+    done, open_, refused = (Counter(units_per_line(units)) for units in (cancelled, waiting, declined))
     return tuple(
         CancelledLine(
             line_no=n,
@@ -334,10 +334,3 @@ def _cancelled_lines(
         )
         for n in sorted({*done, *open_, *refused})
     )
-
-
-def _per_line(units: Iterable[tuple[int, int]]) -> Counter[int]:
-    total: Counter[int] = Counter()
-    for line_no, quantity in units:
-        total[line_no] += quantity
-    return total

@@ -6,7 +6,7 @@ from temporalio import workflow
 from temporalio.common import RawValue
 
 from workflows.order_base import Due
-from workflows.order_cancelling import Decided, OrderCancelling
+from workflows.order_cancelling import OrderCancelling
 from workflows.order_desk import takes_anything, validated
 
 with workflow.unsafe.imports_passed_through():
@@ -164,7 +164,7 @@ class OrderHolding(OrderCancelling):
             command_id=f"system:hold:{hold.hold_id}", reason=rejection_reason(hold), lines=units, actor=actor
         )
         decided = self._decide_cancel(command)
-        self._tracks.append(asyncio.create_task(self._cancel_held(command, actor, decided)))
+        self._tracks.append(asyncio.create_task(self._carry_out(command, actor, decided)))
         return derived_id("can", command.command_id)
 
     def _open_gates(self, hold: Hold, state: HoldState) -> tuple[str, ...]:
@@ -199,9 +199,6 @@ class OrderHolding(OrderCancelling):
         recorded = await self._database(RecordActivities.end_hold, ask, f"The {hold.type} hold is {hold.state}")
         self._show()
         return recorded.version
-
-    async def _cancel_held(self, command: CancelOrder, actor: Actor, decided: Decided) -> None:
-        await self._carry_out(command, actor, decided)
 
     def _hold_outcome(self, hold: Hold, cancellation_id: str | None = None) -> HoldOutcome:
         return HoldOutcome(
