@@ -508,12 +508,12 @@ async def test_after_a_day_without_a_verdict_a_fraud_hold_is_rejected_once(shop:
 
 
 async def test_a_manual_hold_lasts_as_long_as_it_was_given(shop: Shop, skipper: TimeSkipper) -> None:
-    """Three days, then the order goes on by itself."""
+    """Eight days, longer than any weekend can move the promise; then the order goes on by itself."""
     # given
     await shop.stocks("LAMP", EAST=2)
-    order = await _held(shop, HoldType.MANUAL, lasts_s=3 * 86_400)
+    order = await _held(shop, HoldType.MANUAL, lasts_s=8 * 86_400)
     # when
-    await skipper.fast_forward(order.handle, timedelta(days=2, hours=23))
+    await skipper.fast_forward(order.handle, timedelta(days=7, hours=23))
     assert shop.effects(order, "warehouses") == []
     await skipper.fast_forward(order.handle, timedelta(hours=1, minutes=1))
     # then

@@ -58,10 +58,11 @@ from workflows.messages import (
 from workflows.starting import ORDER_WORKFLOW, TASK_QUEUE, first_attributes, start_operation
 
 _NUMBERS = itertools.count(1)
+# The days of transit are far enough apart that no hour and no weekday changes which node is first.
 NODES = {
     "EAST": ("NY", 40.7, -74.0, "America/New_York", 2),
-    "MID": ("IL", 41.9, -87.6, "America/Chicago", 3),
-    "WEST": ("CA", 34.1, -118.2, "America/Los_Angeles", 5),
+    "MID": ("IL", 41.9, -87.6, "America/Chicago", 6),
+    "WEST": ("CA", 34.1, -118.2, "America/Los_Angeles", 10),
 }
 ZONE = "US-MA"
 
