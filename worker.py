@@ -25,6 +25,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunner, Worker, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from activities.amendments import AmendmentActivities
 from activities.contract import Checkpoint, no_checkpoint
 from activities.payments import PaymentActivities
 from activities.records import DirectCommands, RecordActivities
@@ -71,6 +72,7 @@ def make_activities(
     stock = StockActivities(engine, direct_orders=direct_commands == "allow", checkpoint=checkpoint)
     payments = PaymentActivities(engine, providers.payments, checkpoint)
     shipments = ShipmentActivities(engine, providers.warehouses, providers.carriers, vault_keys, checkpoint)
+    changes = AmendmentActivities(engine, checkpoint)
     records = RecordActivities(engine, direct_commands, sweep, checkpoint)
     return [
         stock.reserve,
@@ -90,6 +92,11 @@ def make_activities(
         shipments.stop,
         shipments.stop_declined,
         shipments.void_label,
+        changes.preview,
+        changes.begin,
+        changes.take_back,
+        changes.apply,
+        changes.decline,
         records.open_command,
         records.settle_command,
         records.open_case,

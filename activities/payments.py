@@ -46,6 +46,7 @@ class MoneyAsk(Frozen):
     shipment_id: str | None = None
     ends_parcel: bool = True  # capture: the parcel is paid in full with it
     reason_ref: str | None = None  # refund: what it is for
+    for_change: bool = False  # authorize: what a change of the order costs more; declined, the order is unchanged
     grant: Grant | None = None
 
     def intent(self, kind: str) -> Intent:
@@ -276,6 +277,10 @@ async def _authorized(change: OrderChange, ask: MoneyAsk, intent: Intent, answer
             change.connection, ask.tender_id, answer.amount_minor, answer.provider_ref, answer.capture_before
         )
         change.say("payment.authorized", PROVIDER, amount_minor=answer.amount_minor, tender_id=ask.tender_id)
+        return
+    if ask.for_change:
+        await payments.tender_failed(change.connection, ask.tender_id, answer.code, change.now)
+        change.say("payment.refused", PROVIDER, intent="authorize", code=answer.code)
         return
     until = change.now + timedelta(seconds=change.rules.payment_window_s)
     await payments.tender_failed(change.connection, ask.tender_id, answer.code, until)

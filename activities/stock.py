@@ -10,7 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from temporalio import activity
 
 from activities.contract import Checkpoint, CommandRef, Grant, Stage, grant_token, no_checkpoint, own_grant
-from activities.planning import NoPlan, Plan, make_plan
+from activities.planning import NoPlan, Plan, Rules, make_plan
+from domain.cut_offs import pinned
 from domain.ids import derived_id
 from domain.lifecycle import FulfillmentState, deadline_after
 from domain.order_state import OrderState
@@ -205,7 +206,7 @@ class StockActivities:
     ) -> StockReserved | StockShort:
         order = ask.order
         named = await stock.load_rules(connection, order.channel)
-        rules = OrderRules.model_validate({**named["order"][1], "version": named["order"][0]})
+        rules = _rules_of(named)
         if ask.generation == 1:
             if not self._direct_orders and not await acceptance.has_intake(connection, order.order_id):
                 return StockShort(
@@ -414,6 +415,12 @@ class StockActivities:
         _, change = await change_order(self._engine, ask.order_id, work)
         self._checkpoint("stock.cancel", Stage.BEFORE_REPORT)
         return Cancelled(version=change.version)
+
+
+def _rules_of(named: Rules) -> OrderRules:
+    """The rules that an order pins: its own document, and the cut-offs."""
+    version, body = named["order"]
+    return OrderRules.model_validate({**body, "version": version, "cut_offs": pinned(*named["cut_off"])})
 
 
 async def _promise_again(change: OrderChange, cause: str, plan: Plan) -> tuple[date, datetime]:

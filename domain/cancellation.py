@@ -70,6 +70,12 @@ class CancellationPlan(Frozen):
         held = tuple((line_no, quantity) for line_no, _, quantity in self.held_units)
         return (*self.open_units, *held, *(u for part in self.at_once for u in part.units))
 
+    def stages(self, state: OrderState) -> tuple[Bucket, ...]:
+        """Where the units are that it takes."""
+        parts = (*self.at_once, *self.asked)
+        held = (Bucket.RESERVED,) if self.held_units else ()
+        return (*held, *(state.fulfillments[part.fulfillment_id].stage for part in parts))
+
     @property
     def units_asked(self) -> tuple[LineUnits, ...]:
         """What the nodes must agree to."""

@@ -212,7 +212,7 @@ _OPEN_MONEY = (PaymentState.PENDING, PaymentState.AUTHORIZED, PaymentState.PARTI
 
 def covers(facts: OrderFacts) -> bool:
     """Whether the authorizations cover what is owed."""
-    return sum(t.authorized_minor for t in facts.tenders) >= facts.owed_minor
+    return sum(t.authorized_minor for t in facts.tenders if t.state is not PaymentState.VOIDED) >= facts.owed_minor
 
 
 def _order_status(facts: OrderFacts) -> OrderStatus:
@@ -246,9 +246,10 @@ def _payment_status(facts: OrderFacts) -> str:
     if captured:
         to_ship = facts.quantities.live - facts.quantities.shipped
         return "captured" if captured == facts.owed_minor and to_ship == 0 else "partially_captured"
-    if facts.tenders and all(t.state is PaymentState.VOIDED for t in facts.tenders):
+    live = [t for t in facts.tenders if t.state is not PaymentState.VOIDED]
+    if facts.tenders and not live:
         return "voided"
-    if facts.tenders and covers(facts) and all(t.state is PaymentState.AUTHORIZED for t in facts.tenders):
+    if live and covers(facts) and all(t.state is PaymentState.AUTHORIZED for t in live):
         return "authorized"
     return "pending"
 

@@ -35,6 +35,8 @@ class LineState(BaseModel):
     sku: str
     shares: LineShares
     buckets: Buckets
+    extends: int | None = None  # more of that line, added by a change
+    replaces: int | None = None  # instead of units of that line
 
     @property
     def gone(self) -> int:
@@ -66,6 +68,7 @@ class Fulfillment(BaseModel):
     in_call: bool = False  # a release or booking is under way
     cancelling: str | None = None  # the cancellation command that asked the node to stop
     stopping: tuple[tuple[int, int], ...] = ()  # the units that it asked for: line number, units
+    changing: bool = False  # a change of the order is about its units: it is not released meanwhile
     before_stop: FulfillmentState = FulfillmentState.OPEN  # where it goes on if the node ships the rest, or all
     stop_answer: str | None = None
     tracking: TrackingState | None = None
@@ -133,6 +136,8 @@ class Tender(BaseModel):
     @property
     def left_minor(self) -> int:
         """What can still be captured."""
+        if self.state is PaymentState.VOIDED:
+            return 0
         return self.authorized_minor - self.captured_minor - self.capturing_minor
 
 
@@ -171,6 +176,8 @@ class OrderState(BaseModel):
     holds: dict[str, Hold] = Field(default_factory=dict)  # those that have ended too
     placements: tuple[tuple[int, str, int], ...] = ()  # held units: line number, node, units
     barred: tuple[tuple[str, str], ...] = ()  # nodes that were short: node, SKU
+    amending: str | None = None  # the command whose change is under way
+    requested_by: date | None = None  # the day that the customer wants it by
     generation: int = 1
     oldest_held: int = 1  # the oldest generation that `placements` may come from
     version: int = 0
@@ -247,6 +254,11 @@ class OrderState(BaseModel):
     def excess_minor(self) -> int:
         """What was taken beyond what is owed."""
         return sum(t.captured_minor - t.refunded_minor for t in self.tenders) - self.owed_minor
+
+    def withdraw(self, part: Fulfillment) -> None:
+        """End a fulfillment order whose units, open again, are sourced anew."""
+        self.move(part.lines, part.stage, Bucket.OPEN)
+        part.state, part.stage = FulfillmentState.CANCELLED, Bucket.CANCELLED
 
     @property
     def due_until(self) -> datetime | None:

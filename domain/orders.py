@@ -12,6 +12,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from domain.ids import OrderId, Sku, TenderId
+from domain.quantities import Bucket
 
 MAX_LINES = 1500
 MAX_QUANTITY = 100_000
@@ -126,8 +127,34 @@ class CancelReason(StrEnum):
     OUT_OF_STOCK = "out_of_stock"  # the reservation lapsed and nothing is left
 
 
+class ChangeKind(StrEnum):
+    """What a customer or an agent may want to change on an order in flight."""
+
+    CANCEL = "cancel"
+    INCREASE = "increase"
+    DECREASE = "decrease"
+    ADD_LINE = "add_line"
+    SUBSTITUTE = "substitute"
+    SHIP_TO = "set_ship_to"
+    SERVICE_LEVEL = "set_service_level"
+    REQUESTED_BY = "set_requested_by"
+
+
+class CutOffs(Frozen):
+    """Who may change what until when: change -> role -> the last stage of the units at which it is allowed.
+
+    What is not listed is refused. The table in force is the ruleset `cut_off`; read by `domain/cut_offs.py`.
+    """
+
+    version: str = "cut_off@1"
+    until: dict[ChangeKind, dict[str, Bucket]] = Field(default_factory=dict)
+
+
 class OrderRules(Frozen):
-    """Durations and limits of one order, pinned at acceptance. Seconds; from the `order` ruleset."""
+    """Durations and limits of one order, pinned at acceptance. Seconds; from the `order` ruleset.
+
+    `cut_offs` is a ruleset of its own, pinned with them.
+    """
 
     version: str = "order@1"
     reservation_limit_s: int = 1800
@@ -141,6 +168,7 @@ class OrderRules(Frozen):
     carrier_silence_s: int = 604_800
     settle_s: int = 86_400
     resource_s: int = 300
+    cut_offs: CutOffs | None = None  # orders from before there were any may be changed as cancellation allows
 
 
 class ReportKind(StrEnum):

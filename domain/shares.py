@@ -139,6 +139,29 @@ class LineShares(BaseModel):
         """What is no longer owed when `n` more units are cancelled, after `cancelled` from the back."""
         return self._stretch(self.quantity - cancelled - n, n, with_shipping=True).total_minor
 
+    def last(self, cancelled: int, n: int) -> "LineShares":
+        """What the next `n` units to be cancelled own, as a line of their own, after `cancelled` from the back.
+
+        Raises:
+            UnitsOutOfRange: the line does not have so many units left.
+        """
+        start = self.quantity - cancelled - n
+        if n < 1 or start < 0:
+            raise UnitsOutOfRange(f"line {self.line_no} has {self.quantity} units: {n} more are not left")
+
+        def stretch(amount_minor: int) -> int:
+            return self._first(amount_minor, start + n) - self._first(amount_minor, start)
+
+        return LineShares(
+            line_no=self.line_no,
+            quantity=n,
+            items_minor=stretch(self.items_minor),
+            discount_minor=stretch(self.discount_minor),
+            tax_minor=stretch(self.tax_minor),
+            shipping_minor=stretch(self.shipping_minor),
+            shipping_tax_minor=stretch(self.shipping_tax_minor),
+        )
+
     def components_to_credit(self, credited: int, n: int, *, with_shipping: bool) -> Components:
         """The next `n` shipped units by account, when `credited` were given back: the credit memo."""
         return self._stretch(credited, n, with_shipping=with_shipping)

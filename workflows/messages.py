@@ -9,6 +9,8 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, StringConstraints
 
+from activities.amendments import Amend
+from domain.amendment import MAX_CHANGES, Change
 from domain.lifecycle import HoldState
 from domain.orders import (
     MAX_LINES,
@@ -128,6 +130,71 @@ class CancelOutcome(Frozen):
     authorization_to_release_minor: int = 0
     order_version: int
     answer_by: datetime | None = None
+
+
+class AmendOrder(Frozen):
+    """Change an order in flight to what is wanted: all of it, or nothing. `reason` is a short code.
+
+    What it costs more is authorized with the payment reference named here, else with the order's own.
+    """
+
+    command_id: CommandKey
+    changes: tuple[Change, ...] = Field(min_length=1, max_length=MAX_CHANGES)
+    reason: HoldReason = "customer_request"
+    reference: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
+    actor: Actor | None = None
+
+
+class AmendedLine(NamedTuple):
+    """A line before and after: units that are not cancelled. A line that is new had none."""
+
+    line_no: int
+    sku: str
+    from_quantity: int
+    to_quantity: int
+
+
+AmendmentState = Literal["confirmed", "declined"]
+
+
+class AmendOutcome(Frozen):
+    """What became of a change. Declined: the order is as before. Amounts in minor units.
+
+    `lines_short` names what no node has: line, SKU, requested, available.
+    """
+
+    amendment_id: str
+    state: AmendmentState
+    code: str | None = None
+    detail: str | None = None
+    lines: tuple[AmendedLine, ...] = ()
+    lines_short: tuple[ShortLine, ...] = ()
+    total_before_minor: int
+    total_after_minor: int
+    tax_delta_minor: int = 0
+    additional_authorization_minor: int = 0
+    promised_before: str | None = None
+    promised_by: str | None = None
+    nodes: tuple[str, ...] = ()
+    decline_code: str | None = None
+    order_version: int
+
+
+class AmendRefused(Frozen):
+    """What `amend` would be refused with."""
+
+    code: str
+    detail: str
+    alternative: str | None = None
+
+
+class AmendPreview(Frozen):
+    """What `amend` would do now, as far as the order alone knows: stock and promise are asked of the database."""
+
+    outcome: AmendOutcome
+    asked: tuple[str, ...] = ()  # nodes that must agree
+    labels: int = 0  # parcels whose label would be taken back
+    ask: Amend
 
 
 class PlaceHold(Frozen):

@@ -5,10 +5,10 @@ from datetime import timedelta
 
 from temporalio import workflow
 
-from workflows.order_paying import OrderPaying
+from workflows.order_amending import OrderAmending
 
 with workflow.unsafe.imports_passed_through():
-    from activities.payments import ALREADY_CAPTURED, MoneyAsk, MoneyMoved, PaymentActivities
+    from activities.payments import MoneyAsk, MoneyMoved, PaymentActivities
     from activities.shipments import ShipmentActivities, VoidLabelAsk, WorkAsk, WorkDone
     from activities.stock import AllocateAsk, Allocated, ReserveAsk, StockActivities, StockReserved, StockShort
     from domain.holds import blocked, nodes_to_allocate, units_to_source
@@ -24,7 +24,7 @@ LOST_PAUSE = timedelta(seconds=5)
 
 
 @workflow.defn(name="Order")
-class Order(OrderPaying):
+class Order(OrderAmending):
     """Reserve, secure the payment, allocate, ship from every node at its own pace, settle."""
 
     @workflow.init
@@ -61,7 +61,7 @@ class Order(OrderPaying):
         self._deciding = False
         self.s.changed_at = workflow.now()
         if isinstance(outcome, StockReserved):
-            self._apply_reservation(outcome)
+            self._note_held(outcome.placements, outcome.reserved_until)
             self._grants["authorize"] = outcome.grant
             self.s.rules, self.s.sealed = outcome.rules, outcome.sealed
             self.s.promised_by, self.s.promised_until = outcome.promised_by, outcome.promised_until
@@ -85,17 +85,11 @@ class Order(OrderPaying):
             ).model_dump_json()
         self._describe()
 
-    def _apply_reservation(self, outcome: StockReserved) -> None:
-        if not self.s.placements:
-            self.s.oldest_held = self.s.generation
-        self.s.hold_units(tuple((p.line_no, p.node_id, p.quantity) for p in outcome.placements))
-        self.s.reserved_until = outcome.reserved_until
-
     # --- payment --------------------------------------------------------------------------------------
 
     async def _secure_payment(self) -> None:
         """Authorize every tender in charge sequence; a decline gives the customer a window to fix it."""
-        for tender in self.s.tenders:
+        for tender in tuple(self.s.tenders):  # a change may add one, and authorizes it itself
             seen = self._retries
             while tender.state in (PaymentState.PENDING, PaymentState.FAILED) and self.s.quantities.live:
                 if tender.state is PaymentState.PENDING:
@@ -144,13 +138,17 @@ class Order(OrderPaying):
     async def _fulfill(self) -> None:
         """Allocate, then one track per fulfillment order, until no unit is under way. Nodes may give units back."""
         while True:
-            await workflow.wait_condition(lambda: not self._deciding and (self._may_place() or self._is_placed()))
+            await workflow.wait_condition(lambda: self._is_free() and (self._may_place() or self._is_placed()))
             if units_to_source(self.s):
                 await self._reserve_again()
             elif nodes_to_allocate(self.s):
                 self._tracks += [asyncio.create_task(self._track(part)) for part in await self._allocate()]
             else:
                 return
+
+    def _is_free(self) -> bool:
+        """Whether no decision is being written and no change is under way: it may move the same units."""
+        return not self._deciding and self.s.amending is None
 
     def _may_place(self) -> bool:
         """Whether there are units that a node should hold or get now. What a hold keeps back waits."""
@@ -180,7 +178,7 @@ class Order(OrderPaying):
         )
         outcome = await self._database(StockActivities.reserve, ask, "Hold the units again")
         if isinstance(outcome, StockReserved):
-            self._apply_reservation(outcome)
+            self._note_held(outcome.placements, outcome.reserved_until)
             self.s.current_by, self.s.current_until = outcome.promised_by, outcome.promised_until
         self._deciding = False
         if not isinstance(outcome, StockReserved):
@@ -278,8 +276,10 @@ class Order(OrderPaying):
 
     async def _is_next(self, part: Fulfillment, stage: Bucket, step: HoldBlock) -> bool:
         """Whether the step is to be done, once no hold stops it any more."""
-        while part.stage is stage and blocked(self.s, step, part):
-            await workflow.wait_condition(lambda: part.stage is not stage or not blocked(self.s, step, part))
+        while part.stage is stage and (part.changing or blocked(self.s, step, part)):
+            await workflow.wait_condition(
+                lambda: part.stage is not stage or not (part.changing or blocked(self.s, step, part))
+            )
         return part.stage is stage
 
     async def _retry_or_cancelled(self, part: Fulfillment, seen: int) -> None:
@@ -349,21 +349,7 @@ class Order(OrderPaying):
     async def _settle(self) -> None:
         """Void before refund: a void costs no fee and frees the customer's money at once."""
         for tender in self.s.tenders:
-            while tender.state in (PaymentState.AUTHORIZED, PaymentState.PARTIALLY_CAPTURED):
-                seen, left = self._retries, tender.left_minor
-                summary = f"Release the unused {self._amount(left)}"
-                outcome = await self._provider(
-                    PaymentActivities.void, self._void_ask(tender), summary, "payment_void_failing"
-                )
-                if isinstance(outcome, MoneyMoved):
-                    tender.captured_minor += left - outcome.amount_minor  # taken behind our back before the void
-                    tender.state = PaymentState.CAPTURED if tender.captured_minor else PaymentState.VOIDED
-                elif outcome.code == ALREADY_CAPTURED:
-                    tender.captured_minor, tender.state = tender.authorized_minor, PaymentState.CAPTURED
-                else:
-                    await self._attention("payment_void_refused", "finance", f"the provider refused: {outcome.code}")
-                    await self._retry_asked(seen)
-                    tender.seq += 1
+            await self._void(tender)
         await self._refund_excess()
         self.s.changed_at = workflow.now()
 
@@ -388,21 +374,6 @@ class Order(OrderPaying):
                 await self._attention("payment_refund_refused", "finance", f"the provider refused: {outcome.code}")
                 await self._retry_asked(seen)
                 seq += 1
-
-    def _void_ask(self, tender: Tender) -> MoneyAsk:
-        return self._money(tender, tender.seq, tender.left_minor)
-
-    def _money(self, tender: Tender, seq: int, amount_minor: int) -> MoneyAsk:
-        return MoneyAsk(
-            order_id=self.s.order.order_id,
-            tender_id=tender.tender_id,
-            sequence=tender.sequence,
-            seq=seq,
-            amount_minor=amount_minor,
-            currency=self.s.order.currency,
-            provider=tender.provider,
-            authorization_ref=tender.authorization_ref,
-        )
 
     def _work(self, part: Fulfillment) -> WorkAsk:
         return WorkAsk(

@@ -1,7 +1,7 @@
 """What every part of an order's story uses: its state, its database steps, its calls, its watch, its display."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 
@@ -94,6 +94,13 @@ class OrderBase:
         await self._database(RecordActivities.open_case, ask, f"Open a case for {owner}: {code}")
         self.s.attention = {**self.s.attention, code: workflow.now()}
         self._show()
+
+    def _note_held(self, units: Sequence[tuple[int, str, int]], until: datetime) -> None:
+        """Open units (line number, node, units) are held at nodes until then."""
+        if not self.s.placements:
+            self.s.oldest_held = self.s.generation
+        self.s.hold_units(tuple((line_no, node, quantity) for line_no, node, quantity in units))
+        self.s.reserved_until = until
 
     # --- the watch: one rolling timer ----------------------------------------------------------------
 

@@ -16,10 +16,11 @@ with workflow.unsafe.imports_passed_through():
     from activities.shipments import ReportAsk, ShipmentActivities, StopAsk
     from activities.stock import CancelAsk, PartCut, StockActivities
     from domain.cancellation import CancellationPlan, plan_cancellation
+    from domain.cut_offs import check_cut_off, furthest
     from domain.ids import derived_id
     from domain.lifecycle import FulfillmentState, PaymentState
     from domain.order_state import Fulfillment
-    from domain.orders import SYSTEM, Actor, CancelReason, ReportKind
+    from domain.orders import SYSTEM, Actor, ActorKind, CancelReason, ChangeKind, ReportKind
     from domain.quantities import Bucket, units_per_line
     from domain.refusals import OrderRuleError
     from workflows.messages import (
@@ -75,7 +76,17 @@ class OrderCancelling(OrderDesk):
 
     def _check_cancel(self, command: CancelOrder) -> None:
         if self.s.acceptance is not None and not self._deciding:
-            plan_cancellation(self.s, command.lines)
+            self._plan_cancel(command, command.actor)
+
+    def _plan_cancel(self, command: CancelOrder, actor: Actor | None) -> CancellationPlan:
+        """What cancelling does now, within the cut-off rules.
+
+        Raises:
+            OrderRuleError: nothing of this can be cancelled, or not by this actor.
+        """
+        plan = plan_cancellation(self.s, command.lines)
+        check_cut_off(self.s.rules, ChangeKind.CANCEL, actor, furthest(plan.stages(self.s)))
+        return plan
 
     async def _cancel(self, command: CancelOrder) -> CancelOutcome:
         actor = await self._recorded_sender(command, "cancel")
@@ -88,16 +99,16 @@ class OrderCancelling(OrderDesk):
     async def _cancel_all(self, command: CancelOrder, actor: Actor) -> CancelOutcome:
         """Plan and mark at once, then free what is free, then hear the nodes that must agree."""
         await workflow.wait_condition(lambda: self.s.acceptance is not None and not self._deciding)
-        return await self._carry_out(command, actor, self._decide_cancel(command))
+        return await self._carry_out(command, actor, self._decide_cancel(command, actor))
 
-    def _decide_cancel(self, command: CancelOrder) -> Decided:
+    def _decide_cancel(self, command: CancelOrder, actor: Actor) -> Decided:
         """Synchronous: plan and mark, so that no other decision comes between.
 
         Raises:
             OrderRuleError: nothing of this can be cancelled.
         """
         before = self.s.owed_minor
-        plan = plan_cancellation(self.s, command.lines)
+        plan = self._plan_cancel(command, actor)
         cuts, freed = self._mark_cancelled(plan)
         asked = self._mark_asked(plan, command.command_id)
         return Decided(before, plan, cuts, freed, asked)
@@ -202,6 +213,14 @@ class OrderCancelling(OrderDesk):
         return outcome
 
     async def _stop(self, part: Fulfillment, command: CancelOrder, actor: Actor) -> bool:
+        """Have one node stop, and free its units. Whether it stopped."""
+        if await self._ask_to_stop(part, command.command_id):
+            await self._stopped(part, command, actor)
+            return True
+        await self._not_stopped(part, command.command_id, "cancel")
+        return False
+
+    async def _ask_to_stop(self, part: Fulfillment, command_id: str) -> bool:
         """Ask one node to stop. Its answer decides; silence never does. Whether it stopped."""
         await workflow.wait_condition(
             lambda: not part.in_call or part.stop_answer is not None or part.stage is Bucket.PACKED
@@ -211,7 +230,7 @@ class OrderCancelling(OrderDesk):
                 order_id=self.s.order.order_id,
                 fulfillment_id=part.fulfillment_id,
                 node_id=part.node_id,
-                command_id=command.command_id,
+                command_id=command_id,
                 lines=self._lines_to_stop(part),
             )
             reply = await self._provider(
@@ -220,14 +239,7 @@ class OrderCancelling(OrderDesk):
             if reply.answer != "answer_follows" and part.stop_answer is None:
                 part.stop_answer = reply.answer
         await workflow.wait_condition(lambda: part.stop_answer is not None or part.stage is Bucket.SHIPPED)
-        if part.stage in (Bucket.SHIPPED, Bucket.DELIVERED):
-            part.cancelling = None
-            return False
-        if part.stop_answer == "stopped":
-            await self._stopped(part, command, actor)
-            return True
-        await self._not_stopped(part, command)
-        return False
+        return part.stop_answer == "stopped" and part.stage not in (Bucket.SHIPPED, Bucket.DELIVERED)
 
     def _lines_to_stop(self, part: Fulfillment) -> tuple[tuple[int, str, int], ...]:
         """The units to name to the node; none for all that it has."""
@@ -251,7 +263,7 @@ class OrderCancelling(OrderDesk):
         self._record_cut(cut)
         part.cancelling = None
 
-    async def _not_stopped(self, part: Fulfillment, command: CancelOrder) -> None:
+    async def _not_stopped(self, part: Fulfillment, command_id: str, kind: str) -> None:
         part.cancelling = None
         if part.state is not FulfillmentState.CANCELLATION_REQUESTED:
             return
@@ -264,7 +276,7 @@ class OrderCancelling(OrderDesk):
             state=part.state,
             stage=part.stage,
             actor=SYSTEM,
-            command=CommandRef(command_id=command.command_id, kind="cancel", payload_json="{}", outcome_json="{}"),
+            command=CommandRef(command_id=command_id, kind=kind, payload_json="{}", outcome_json="{}"),
         )
         await self._database(ShipmentActivities.stop_declined, ask, f"{part.node_id} could not stop")
 
@@ -311,10 +323,13 @@ class OrderCancelling(OrderDesk):
         name="preview_cancel",
         description="What would cancelling do now? Changes nothing. Without an argument: everything. `[[1, 2]]`",
     )
-    def preview_cancel(self, lines: tuple[LineUnits, ...] = ()) -> CancellationPlan | CancelRefused:
-        """The plan that `cancel` would carry out now, or its refusal."""
+    def preview_cancel(
+        self, lines: tuple[LineUnits, ...] = (), role: str | None = None
+    ) -> CancellationPlan | CancelRefused:
+        """The plan that `cancel` would carry out now for somebody in this role, or its refusal."""
+        who = Actor(kind=ActorKind.PERSON, id="preview", role=role)
         try:
-            return plan_cancellation(self.s, lines)
+            return self._plan_cancel(CancelOrder(command_id="preview", lines=lines), who)
         except OrderRuleError as refusal:
             return CancelRefused(code=refusal.code, detail=refusal.detail, alternative=refusal.alternative)
 

@@ -38,6 +38,7 @@ with workflow.unsafe.imports_passed_through():
         Accept,
         Accepted,
         AcceptOutcome,
+        AmendOrder,
         CancelOrder,
         CarrierEvent,
         NodeReport,
@@ -48,7 +49,7 @@ with workflow.unsafe.imports_passed_through():
         RetryNow,
     )
 
-C = TypeVar("C", CancelOrder, PlaceHold, ReleaseHold, NodeReport, CarrierEvent, PaymentEvent, RetryNow)
+C = TypeVar("C", AmendOrder, CancelOrder, PlaceHold, ReleaseHold, NodeReport, CarrierEvent, PaymentEvent, RetryNow)
 D = TypeVar("D", bound=OrderBase)
 O = TypeVar("O", bound=BaseModel)  # noqa: E741 - O for outcome, beside C for command
 

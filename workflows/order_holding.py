@@ -163,7 +163,7 @@ class OrderHolding(OrderCancelling):
         command = CancelOrder(
             command_id=f"system:hold:{hold.hold_id}", reason=rejection_reason(hold), lines=units, actor=actor
         )
-        decided = self._decide_cancel(command)
+        decided = self._decide_cancel(command, SYSTEM)  # the right to reject is the hold type's own rule
         self._tracks.append(asyncio.create_task(self._carry_out(command, actor, decided)))
         return derived_id("can", command.command_id)
 

@@ -7,13 +7,15 @@ from workflows.order_desk import NotYet, takes_anything, validated
 from workflows.order_shipping import OrderShipping
 
 with workflow.unsafe.imports_passed_through():
+    from activities.payments import ALREADY_CAPTURED, MoneyAsk, MoneyMoved, PaymentActivities
     from domain.lifecycle import PaymentState
+    from domain.order_state import Tender
     from domain.orders import OPERATOR
     from workflows.messages import PaymentEvent, PaymentEventOutcome, RetryNow, RetryOutcome
 
 
 class OrderPaying(OrderShipping):
-    """The commands `payment_event` and `retry_now`, on top of all the others."""
+    """The commands `payment_event` and `retry_now`, and the release of money that is not needed."""
 
     @workflow.update(
         name="payment_event",
@@ -107,3 +109,32 @@ class OrderPaying(OrderShipping):
             actor,
         )
         return outcome.model_copy(update={"order_version": self.s.version})
+
+    async def _void(self, tender: Tender) -> None:
+        """Release what was not captured; nothing where nothing is held."""
+        while tender.state in (PaymentState.AUTHORIZED, PaymentState.PARTIALLY_CAPTURED):
+            seen, left = self._retries, tender.left_minor
+            summary = f"Release the unused {self._amount(left)}"
+            ask = self._money(tender, tender.seq, left)
+            outcome = await self._provider(PaymentActivities.void, ask, summary, "payment_void_failing")
+            if isinstance(outcome, MoneyMoved):
+                tender.captured_minor += left - outcome.amount_minor  # taken behind our back before the void
+                tender.state = PaymentState.CAPTURED if tender.captured_minor else PaymentState.VOIDED
+            elif outcome.code == ALREADY_CAPTURED:
+                tender.captured_minor, tender.state = tender.authorized_minor, PaymentState.CAPTURED
+            else:
+                await self._attention("payment_void_refused", "finance", f"the provider refused: {outcome.code}")
+                await self._retry_asked(seen)
+                tender.seq += 1
+
+    def _money(self, tender: Tender, seq: int, amount_minor: int) -> MoneyAsk:
+        return MoneyAsk(
+            order_id=self.s.order.order_id,
+            tender_id=tender.tender_id,
+            sequence=tender.sequence,
+            seq=seq,
+            amount_minor=amount_minor,
+            currency=self.s.order.currency,
+            provider=tender.provider,
+            authorization_ref=tender.authorization_ref,
+        )

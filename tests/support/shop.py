@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import BaseModel
-from temporalio.client import WorkflowUpdateFailedError
+from temporalio.client import WorkflowUpdateFailedError, WorkflowUpdateStage
 from temporalio.exceptions import ApplicationError
 
 from domain.ids import derived_id, new_id
@@ -20,6 +20,7 @@ from domain.orders import (
     Actor,
     CancelReason,
     CarrierEventType,
+    HoldBlock,
     HoldDecision,
     HoldType,
     OrderLine,
@@ -38,6 +39,8 @@ from tests.support.shop_views import Order, Refusal, ShopViews
 from workflows.messages import (
     Accept,
     Accepted,
+    AmendOrder,
+    AmendOutcome,
     CancelOrder,
     CancelOutcome,
     CarrierEvent,
@@ -322,6 +325,42 @@ class Shop(ShopViews):
         return await order.handle.execute_update(
             "cancel", message, id=update_id or command_id, result_type=CancelOutcome
         )
+
+    async def amend(
+        self, order: Order, *changes: Any, command_id: str = "amend-1", update_id: str = "", **more: Any
+    ) -> AmendOutcome:
+        """Somebody changes the order; `more` are actor, reason, reference."""
+        message = AmendOrder(command_id=command_id, changes=changes, **more)
+        return await order.handle.execute_update("amend", message, id=update_id or command_id, result_type=AmendOutcome)
+
+    async def begins_to_amend(self, order: Order, *changes: Any, command_id: str = "amend-1") -> Any:
+        """Somebody changes the order and does not wait; the handle gives the outcome."""
+        message = AmendOrder(command_id=command_id, changes=changes)
+        return await order.handle.start_update(
+            "amend",
+            message,
+            id=command_id,
+            wait_for_stage=WorkflowUpdateStage.ACCEPTED,
+            result_type=AmendOutcome,
+        )
+
+    async def preview_amend(self, order: Order, *changes: Any, **more: Any) -> dict[str, Any]:
+        """What a change would do now, as far as the order alone knows."""
+        message = AmendOrder(command_id="preview", changes=changes, **more)
+        told: dict[str, Any] = await order.handle.query("preview_amend", message)
+        return told
+
+    async def held(self, *lines: tuple[str, int], **options: Any) -> Order:
+        """An order that is paid and reserved, and that a hold keeps from being allocated."""
+        hold = {"command_id": "hold-1", "type": HoldType.MANUAL, "blocks": [HoldBlock.SCHEDULE]}
+        order = await self.starts_with(self.order(*lines, **options), "place_hold", hold)
+        await self.becomes(order, payment_status="authorized", wait_cause="hold")
+        return order
+
+    async def unheld(self, order: Order) -> None:
+        """The hold of `held` ends: the order goes on."""
+        (hold,) = await self.sql("SELECT hold_id FROM holds WHERE order_id = :o AND live", o=order.id)
+        await self.end_hold(order, hold["hold_id"])
 
     async def signal(self, order: Order, name: str, content: object) -> None:
         """Somebody who cannot wait for an answer sends a signal."""
