@@ -407,7 +407,7 @@ class OrderAmending(OrderPaying):
     def _begin_ask(self, command: AmendOrder, actor: Actor, plan: AmendmentPlan) -> Begin:
         return Begin(
             order_id=self.s.order.order_id,
-            amendment_id=derived_id("amd", command.command_id),
+            amendment_id=derived_id("amd", self.s.order.order_id, command.command_id),
             command_id=command.command_id,
             kinds=plan.kinds,
             generation=self.s.generation + 1,
@@ -422,7 +422,7 @@ class OrderAmending(OrderPaying):
         parts = () if taken is None else (*taken.at_once, *taken.asked)
         return Amend(
             order=plan.order,
-            amendment_id=derived_id("amd", command.command_id),
+            amendment_id=derived_id("amd", self.s.order.order_id, command.command_id),
             command_id=command.command_id,
             kinds=plan.kinds,
             generation=self.s.generation + 1,
@@ -451,7 +451,7 @@ class OrderAmending(OrderPaying):
     def _amend_outcome(self, command: AmendOrder, plan: AmendmentPlan) -> AmendOutcome:
         promised = self.s.current_by or self.s.promised_by
         return AmendOutcome(
-            amendment_id=derived_id("amd", command.command_id),
+            amendment_id=derived_id("amd", self.s.order.order_id, command.command_id),
             state="confirmed",
             lines=tuple(AmendedLine(*line) for line in amended_quantities(self.s, plan)),
             total_before_minor=plan.owed_before_minor,

@@ -44,6 +44,9 @@ LAPSED = Journey(journeys.lapse_and_pay, "completed", SENT, pay="pm_declined", s
 HELD = Journey(journeys.hold_and_release, "completed", SENT)
 HELD_BACK = Journey(journeys.hold_and_reject, "cancelled", LET_GO)
 REJECTED = Journey(journeys.reject, "completed", (*SENT, ("release", 0)))
+MORE = (("authorization", 1000), ("authorization", 1500), ("capture", 1000), ("capture", 1500))
+CHANGED = Journey(journeys.change_at_node, "completed", (*MORE, ("label", 0), ("release", 0), ("release", 0), ("stop", 0)))
+NOT_CHANGED = Journey(journeys.change_in_vain, "completed", SENT)
 REFUSED = Journey(journeys.refuse_and_retry, "completed", SENT, controls=(("warehouses.decline", 1),))
 
 POINTS: Mapping[str, tuple[tuple[Stage, ...], Journey]] = {
@@ -69,6 +72,11 @@ POINTS: Mapping[str, tuple[tuple[Stage, ...], Journey]] = {
     "records.open_case": (OWN, REFUSED),
     "records.place_hold": (OWN, HELD),
     "records.end_hold": (OWN, HELD_BACK),
+    "amendments.preview": (ASKED, CHANGED),
+    "amendments.begin": (OWN, CHANGED),
+    "amendments.take_back": (OWN, CHANGED),
+    "amendments.apply": (OWN, CHANGED),
+    "amendments.decline": (OWN, NOT_CHANGED),
 }
 OF_NO_ORDER = frozenset({"records.sweep"})  # a chore; the outages of the engine are its test
 

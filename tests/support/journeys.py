@@ -11,11 +11,12 @@ from temporalio.client import WorkflowUpdateFailedError, WorkflowUpdateRPCTimeou
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
+from domain.amendment import SetQuantity, SetShipTo
 from domain.orders import CarrierEventType, HoldBlock, HoldType, NodeTrouble, PlaceOrder, ReportKind
 from providers.payments import CaptureRequest
 from providers.payments.simulated import SimulatedPayments
 from tests.support.eventually import eventually
-from tests.support.shop import Order, Shop
+from tests.support.shop import ZONE, Order, Shop
 
 T = TypeVar("T")
 PATIENCE_S = 150
@@ -122,12 +123,34 @@ async def hold_and_reject(shop: Shop, order: Order) -> None:
     await insist(lambda: shop.end_hold(order, held.hold_id, "reject"))
 
 
+async def change_at_node(shop: Shop, order: Order) -> None:
+    """One unit becomes two, with another address: more is authorized, the node stops, both ship anew."""
+    first = await _released(shop, order)
+    changes = (SetQuantity(line=1, quantity=2), SetShipTo(country="US", region="MA", zone_id=ZONE))
+    await insist(lambda: shop.amend(order, *changes))
+    await _elsewhere(shop, order, first)
+
+
+async def change_in_vain(shop: Shop, order: Order) -> None:
+    """The provider declines what the change costs more: the order ships as it was."""
+    part = await _released(shop, order)
+    await insist(lambda: shop.amend(order, SetQuantity(line=1, quantity=2), reference="pm_declined"))
+    await _pack(shop, order, part)
+    await _leave(shop, order, part)
+
+
 async def reject(shop: Shop, order: Order) -> None:
     """The first node rejects the work, the next one ships it."""
     first = await _released(shop, order)
     name = first["fulfillment_id"]
     cause = NodeTrouble.NO_CAPACITY
     await insist(lambda: shop.report(order, name, ReportKind.REJECTED, cause=cause))
+    await _elsewhere(shop, order, first)
+
+
+async def _elsewhere(shop: Shop, order: Order, first: Part) -> None:
+    """The units go out with another fulfillment order."""
+    name = first["fulfillment_id"]
 
     async def elsewhere() -> Part | None:
         others = [p for p in await shop.parts(order) if p["fulfillment_id"] != name and p["stage"] == "released"]
