@@ -70,7 +70,8 @@ POINTS: Mapping[str, tuple[tuple[Stage, ...], Journey]] = {
     "records.place_hold": (OWN, HELD),
     "records.end_hold": (OWN, HELD_BACK),
 }
-OF_NO_ORDER = frozenset({"records.sweep"})  # a chore; the outages of the engine are its test
+OF_NO_ORDER = frozenset({"records.sweep", "notifications.deliver"})
+"""Chores: the outages of the engine are the test of the sweep, `test_notices.py` has the cells of the outbox."""
 
 
 class Cell(NamedTuple):
