@@ -15,7 +15,7 @@ from providers.carriers.simulated import SimulatedCarriers
 from providers.faults import SimulationFaults
 from providers.notifications import NotificationProvider
 from providers.notifications.simulated import SimulatedNotifications
-from providers.notifications.smtp import SmtpAccount, SmtpNotifications
+from providers.notifications.smtp import NoAddress, SmtpAccount, SmtpNotifications
 from providers.payments import PaymentProvider
 from providers.payments.simulated import SimulatedPayments
 from providers.simulated_peer import DEFAULT_TIME_LIMIT_S
@@ -110,7 +110,10 @@ def _smtp_notifications(parts: _Parts) -> NotificationProvider:
     account = parts.choice.smtp
     if account is None:
         raise AdapterNotSetUp("notifications by `smtp` need a host and a sender: ACCORD_SMTP_HOST, ACCORD_SMTP_SENDER")
-    return SmtpNotifications(account, parts.choice.time_limit_s)
+    try:
+        return SmtpNotifications(account, parts.choice.time_limit_s)
+    except NoAddress:
+        raise AdapterNotSetUp("ACCORD_SMTP_SENDER is no address of e-mail") from None
 
 
 _PAYMENTS: Final = {"simulated": _simulated_payments}

@@ -10,6 +10,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import format_datetime, localtime
@@ -60,12 +61,16 @@ class SmtpAccount:
         return self.sender.rpartition("@")[2]
 
 
+class NoAddress(ValueError):
+    """The text is no address that mail can go to, or come from."""
+
+
 class SmtpNotifications:
-    """A `NotificationProvider` that hands in e-mail."""
+    """A `NotificationProvider` that hands in e-mail. Raises `NoAddress` when the sender's is none."""
 
     def __init__(self, account: SmtpAccount, time_limit_s: float = DEFAULT_TIME_LIMIT_S) -> None:
         self._account = account
-        self._from = Address(display_name=account.sender_name, addr_spec=account.sender)
+        self._from = _address(account.sender, account.sender_name)
         self._time_limit_s = time_limit_s
 
     async def send(self, request: NoticeRequest) -> Outcome:
@@ -141,8 +146,8 @@ class SmtpNotifications:
         message = EmailMessage()
         message["From"] = self._from
         try:
-            message["To"] = Address(addr_spec=request.address)
-        except (ValueError, IndexError):  # the standard library raises both for what is no address
+            message["To"] = _address(request.address)
+        except NoAddress:
             return None
         message["Subject"] = request.subject
         message["Date"] = format_datetime(localtime())
@@ -152,6 +157,13 @@ class SmtpNotifications:
         if request.html:
             message.add_alternative(request.html, subtype="html")
         return message
+
+
+def _address(text: str, name: str = "") -> Address:
+    try:
+        return Address(display_name=name, addr_spec=text)
+    except (ValueError, IndexError, MessageError):  # the standard library raises any of them
+        raise NoAddress("this is no address of e-mail") from None
 
 
 def _refused(code: int) -> Refused:
