@@ -30,8 +30,8 @@ NOTICE = NoticeRequest(
     channel="email",
     address=ADDRESS,
     kind="shipped",
-    subject="Ihre Bestellung ist unterwegs, größer",
-    text="Guten Tag Zoë,\n\nes ist unterwegs.\n",
+    subject="Größere Bestellung unterwegs",
+    text="Guten Tag Zoë,\n\nsie kommt bald.\n",
     html="<p>Guten Tag Zoë,</p>",
 )
 LIMIT_S = 0.5
