@@ -31,6 +31,7 @@ RUN_FILE = "run.json"
 SECRETS_FILE = "secrets.toml"
 VAULT_KEY_BYTES = 32
 SECRETS = ("database_url", "key_pepper", "vault_keys", "cursor_keys")
+OPTIONAL_SECRETS = ("smtp_password",)
 PROVIDERS = ("payment", "carrier", "warehouse", "notify")
 
 
@@ -126,6 +127,15 @@ class Settings(BaseSettings):
     carrier: str = "simulated"
     warehouse: str = "simulated"
     notify: str = "simulated"
+    smtp_host: str | None = None
+    smtp_port: Port | None = None
+    smtp_tls: Literal["starttls", "tls", "none"] = "starttls"
+    smtp_authorities: AbsolutePath | None = None
+    smtp_user: str | None = None
+    smtp_password: SecretStr | None = None
+    smtp_sender: Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")] | None = None
+    smtp_sender_name: str = ""
+    notice_templates: AbsolutePath | None = None
     simulated_state: AbsolutePath = Field(default_factory=_default_simulated_state)
     simulated_seed: int = 0
     simulated_faults: str = ""
@@ -158,6 +168,10 @@ class Settings(BaseSettings):
             raise ValueError("wait_default_s must not be above wait_max_s")
         for name in ("vault_keys", "cursor_keys"):
             _key_ring(name, getattr(self, name))
+        if self.notify == "smtp" and not (self.smtp_host and self.smtp_sender):
+            raise ValueError("notify is smtp: set smtp_host and smtp_sender too")
+        if (self.smtp_user is None) != (self.smtp_password is None):
+            raise ValueError("smtp_user and smtp_password belong together")
         return self
 
     @property
@@ -196,7 +210,7 @@ class _SecretFiles(PydanticBaseSettingsSource):
         """Content of the named file without its last line break, or nothing."""
         variable = f"{PREFIX}{field_name}_FILE".upper()
         path = os.environ.get(variable)
-        if field_name not in SECRETS or not path:
+        if field_name not in SECRETS + OPTIONAL_SECRETS or not path:
             return None, field_name, False
         if os.environ.get(f"{PREFIX}{field_name}".upper()):
             raise InvalidSettings(f"{variable} and the variable without _FILE are both set: keep one.")
@@ -302,7 +316,13 @@ def refuse_unsafe(settings: Settings) -> None:
         if getattr(settings, name) == "simulated"
     ]
     open_door = ["ACCORD_DIRECT_COMMANDS is `allow`: choose `limited` or `refuse`"]
-    problems = missing + simulated + (open_door if settings.direct_commands is DirectCommands.ALLOW else [])
+    in_the_clear = ["ACCORD_SMTP_TLS is `none`: the password would be sent in the clear"]
+    problems = [
+        *missing,
+        *simulated,
+        *(open_door if settings.direct_commands is DirectCommands.ALLOW else []),
+        *(in_the_clear if settings.smtp_tls == "none" and settings.smtp_password else []),
+    ]
     if problems:
         raise UnsafeSettings(tuple(problems))
 

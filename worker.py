@@ -5,8 +5,10 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from multiprocessing import get_context, parent_process
+from pathlib import Path
 
 import structlog
 import uvloop
@@ -27,6 +29,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from activities.amendments import AmendmentActivities
 from activities.contract import Checkpoint, no_checkpoint
+from activities.notifications import WATCH_S, NotificationActivities
 from activities.payments import PaymentActivities
 from activities.records import DirectCommands, RecordActivities
 from activities.shipments import ShipmentActivities
@@ -34,6 +37,7 @@ from activities.stock import StockActivities
 from domain.orders import PlaceOrder
 from providers.catalog import ProviderChoice, Providers, make_providers
 from providers.faults import SimulationFaults
+from providers.notifications.smtp import SmtpAccount, TlsMode
 from settings import Settings, configure_logging
 from store.cases import escalate_due
 from store.commands import DueCommand, due_commands, mark_delivered
@@ -49,6 +53,7 @@ log = structlog.get_logger()
 
 SWEEP_BATCH = 200
 SWEEP_EVERY_S = 30
+NOTICES_EVERY_S = 60
 ESCALATE_BATCH = 500
 SWEEP_CALL_LIMIT = timedelta(seconds=5)
 SWEEP_LIMIT_S = 45
@@ -60,6 +65,17 @@ EXIT_PAUSE_S = 0.3
 Sweep = Callable[[], Awaitable[tuple[int, int]]]
 
 
+@dataclass(frozen=True)
+class Outbox:
+    """How notices are sent: templates of one's own, and how long one run of the job looks after the outbox."""
+
+    templates: Path | None = None
+    watch_s: float = WATCH_S
+
+
+USUAL_OUTBOX = Outbox()
+
+
 def make_activities(
     engine: AsyncEngine,
     providers: Providers,
@@ -67,6 +83,7 @@ def make_activities(
     direct_commands: DirectCommands,
     sweep: Sweep | None = None,
     checkpoint: Checkpoint = no_checkpoint,
+    outbox: Outbox = USUAL_OUTBOX,
 ) -> list[Callable[..., object]]:
     """Every activity, bound to the database and the providers."""
     stock = StockActivities(engine, direct_orders=direct_commands == "allow", checkpoint=checkpoint)
@@ -74,6 +91,9 @@ def make_activities(
     shipments = ShipmentActivities(engine, providers.warehouses, providers.carriers, vault_keys, checkpoint)
     changes = AmendmentActivities(engine, checkpoint)
     records = RecordActivities(engine, direct_commands, sweep, checkpoint)
+    notifications = NotificationActivities(
+        engine, providers.notifications, vault_keys, outbox.templates, checkpoint, outbox.watch_s
+    )
     return [
         stock.reserve,
         stock.allocate,
@@ -103,6 +123,7 @@ def make_activities(
         records.place_hold,
         records.end_hold,
         records.sweep,
+        notifications.deliver,
     ]
 
 
@@ -172,6 +193,7 @@ async def run(
         notifications=settings.notify,
         simulated_state=settings.simulated_state,
         faults=SimulationFaults.parse(settings.simulated_faults, seed=settings.simulated_seed),
+        smtp=smtp_account(settings),
     )
     with make_providers(choice) as providers:
         activities = make_activities(
@@ -181,6 +203,7 @@ async def run(
             settings.direct_commands.value,
             make_sweep(engine, client, settings.idempotency_days),
             checkpoint,
+            Outbox(settings.notice_templates),
         )
         worker = make_worker(
             client,
@@ -191,7 +214,8 @@ async def run(
             cache=settings.worker_cache,
             grace_s=settings.worker_grace_s,
         )
-        await ensure_sweep_schedule(client)
+        await ensure_schedule(client, "sweep", SWEEP_EVERY_S)
+        await ensure_schedule(client, "notices", NOTICES_EVERY_S)
         lost = await _poll_until_told(worker, others, tell_others)
     await engine.dispose()
     return lost
@@ -283,17 +307,33 @@ async def _send_again(engine: AsyncEngine, client: Client, command: DueCommand) 
     return True
 
 
-async def ensure_sweep_schedule(client: Client) -> None:
-    """The schedule that runs the sweep. Idempotent; several workers may try at once."""
+async def ensure_schedule(client: Client, job: str, every_s: int) -> None:
+    """The schedule that runs a chore, from now on. Idempotent; several workers may try at once."""
     schedule = Schedule(
-        action=ScheduleActionStartWorkflow("Chore", "sweep", id="chore-sweep", task_queue=TASK_QUEUE),
-        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=timedelta(seconds=SWEEP_EVERY_S))]),
+        action=ScheduleActionStartWorkflow("Chore", job, id=f"chore-{job}", task_queue=TASK_QUEUE),
+        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=timedelta(seconds=every_s))]),
         policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP),
     )
     try:
-        await client.create_schedule("accord-sweep", schedule)
+        await client.create_schedule(f"accord-{job}", schedule, trigger_immediately=True)
     except ScheduleAlreadyRunningError:
-        log.debug("sweep.scheduled")
+        log.debug("chore.scheduled", job=job)
+
+
+def smtp_account(settings: Settings) -> SmtpAccount | None:
+    """Where mail is handed in; None where it is not sent."""
+    if settings.smtp_host is None or settings.smtp_sender is None:
+        return None
+    return SmtpAccount(
+        host=settings.smtp_host,
+        sender=settings.smtp_sender,
+        sender_name=settings.smtp_sender_name,
+        port=settings.smtp_port,
+        tls=TlsMode(settings.smtp_tls),
+        user=settings.smtp_user,
+        password=settings.smtp_password.get_secret_value() if settings.smtp_password else None,
+        authorities=str(settings.smtp_authorities) if settings.smtp_authorities else None,
+    )
 
 
 def main(settings: Settings) -> None:

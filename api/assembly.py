@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
-from api import cancellations, decisions, exceptions, fulfillment, holds, notes, orders, service
+from api import cancellations, decisions, exceptions, fulfillment, holds, notes, notices, orders, service
 from api.envelope import Envelope, add_handlers
 from api.limits import Limits
 from api.routing import OperationUnknown, Routes
@@ -25,6 +25,7 @@ ALL_ROUTES: tuple[Routes, ...] = (
     decisions.routes,
     exceptions.routes,
     notes.routes,
+    notices.routes,
     service.routes,
 )
 

@@ -16,12 +16,14 @@ from api.problems import Problem
 from api.rendering import render_order, render_received
 from api.schemas import CreateOrder
 from domain.ids import OrderId, new_id
+from domain.notices import language_of
 from domain.orders import PlaceOrder
 from store.intake import (
     Asked,
     Earlier,
     Named,
     OrderFacts,
+    Wishes,
     load_order_facts,
     load_place_order,
     mark_answered,
@@ -96,7 +98,8 @@ async def _stored(
     place = place_order_of(body, facts, order_id, customer_ref, datetime.now(UTC))
     personal = {"customer": body.customer.model_dump(), "ship_to": body.ship_to.model_dump()}
     sealed = seal(call.front.vault, order_id, customer_ref, personal)
-    if not await put_order(connection, asked, place, body.external_ref, sealed, wait.total_s + _MARGIN_S):
+    wishes = Wishes(language_of(body.customer.locale), body.preferences.notices)
+    if not await put_order(connection, asked, place, body.external_ref, sealed, wait.total_s + _MARGIN_S, wishes):
         raise _TakenMeanwhile
     return place
 

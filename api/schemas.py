@@ -85,6 +85,12 @@ class PreferencesIn(Body):
     split: Split = Split.ASAP
     backorder: Literal["refuse"] = "refuse"
     substitution: Literal["ask", "never"] = "ask"
+    notices: Annotated[
+        bool,
+        Field(
+            strict=True, description="false: only the notices that the law requires, like a cancellation by the shop."
+        ),
+    ] = True
 
 
 class TenderIn(Body):

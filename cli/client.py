@@ -157,6 +157,22 @@ class NoteView(View):
     text: str | None = None
 
 
+class NoticeView(View):
+    """A notice to the customer of an order."""
+
+    id: str
+    order_id: str
+    kind: str
+    event_type: str
+    state: str
+    why: str | None = None
+    language: str
+    attempts: int = 0
+    resends: str | None = None
+    created_at: datetime
+    settled_at: datetime | None = None
+
+
 class ApiProblem(Exception):
     """The API answered with a problem document."""
 
@@ -330,6 +346,19 @@ class AccordClient:
         """Write a note on an order."""
         path = f"/v1/orders/{order}/notes"
         return _read(NoteView, await self._send("POST", path, body={"text": content}, key=key or _fresh_key()))
+
+    async def notices(self, order: str, limit: int = 1000) -> list[NoticeView]:
+        """What the customer was told, or is going to be."""
+        return [_read(NoticeView, row) async for row in self._pages(f"/v1/orders/{order}/notices", limit, {})]
+
+    async def resend(self, order: str, notice: str, key: str | None = None) -> NoticeView:
+        """Send a notice again; the answer is the new one.
+
+        Raises:
+            ApiProblem: it is still to be sent, was sent too often, or the customer wants none.
+        """
+        path = f"/v1/orders/{order}/resends"
+        return _read(NoticeView, await self._send("POST", path, body={"notice": notice}, key=key or _fresh_key()))
 
     async def version(self) -> Json:
         """Which version answers."""

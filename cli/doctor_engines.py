@@ -113,18 +113,20 @@ async def _poller_finding(client: Client) -> Finding:
 
 def check_providers(settings: Settings) -> Iterator[Finding]:
     """Ask every provider about a request that nobody has made: that changes nothing."""
-    from providers.catalog import ProviderChoice, UnknownAdapterError, make_providers
+    from providers.catalog import AdapterNotSetUp, ProviderChoice, UnknownAdapterError, make_providers
     from providers.simulation import SimulationVersionError
+    from worker import smtp_account
 
     names = {kind: getattr(settings, setting) for kind, setting in PROVIDERS.items()}
     simulated = [kind for kind, name in names.items() if name == "simulated"]
     if len(simulated) == len(names) and not settings.simulated_state.exists():
         yield Finding(Verdict.OK, "providers are simulated and have not been used yet")  # looking would make the file
         return
+    choice = ProviderChoice(**names, simulated_state=settings.simulated_state, smtp=smtp_account(settings))
     try:
-        with make_providers(ProviderChoice(**names, simulated_state=settings.simulated_state)) as providers:
+        with make_providers(choice) as providers:
             silent_ones = asyncio.run(_silent_providers({kind: getattr(providers, kind) for kind in names}))
-    except UnknownAdapterError as problem:
+    except (UnknownAdapterError, AdapterNotSetUp) as problem:
         yield Finding(Verdict.FAIL, str(problem), f"{program()} config show")
         return
     except (sqlite3.Error, SimulationVersionError) as problem:

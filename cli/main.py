@@ -45,10 +45,11 @@ def names(app: typer.Typer) -> set[str]:
 
 def _add_heavy(app: typer.Typer, chosen: tuple[str, ...]) -> None:
     if "orders" in chosen:
-        from cli import holds
+        from cli import holds, notices
         from cli.orders import app as orders
 
         holds.add_to(orders)
+        notices.add_to(orders)
         app.add_typer(orders, name="orders")
     if "demo" in chosen:
         from cli.demo import app as demo

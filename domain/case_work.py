@@ -119,6 +119,7 @@ _CHOICES: Mapping[str, tuple[Choice, ...]] = MappingProxyType(
         "promise_late": _UNDO,
         "node_silent_on_stop": (),
         "carrier_silent": (),
+        "notice_failing": (),  # a person sends it again, which closes the case when it arrives
     }
 )
 

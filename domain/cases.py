@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from domain.lifecycle import FulfillmentState, OrderFacts, PaymentState
+from domain.notices import NOTICE_FAILING
 from domain.orders import HoldType
 from domain.quantities import Bucket
 
@@ -27,6 +28,11 @@ def overdue_case(hold_type: HoldType) -> str:
 
 
 _OVERDUE = {overdue_case(hold_type): hold_type for hold_type in HoldType}
+
+
+def outlives_order(code: str) -> bool:
+    """Whether the case stays open when its order has ended: the customer still has not been told."""
+    return code == NOTICE_FAILING
 
 
 def case_is_over(code: str, opened_at: datetime, facts: OrderFacts) -> bool:

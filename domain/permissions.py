@@ -191,6 +191,8 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
             ),
             _one("addNote", "Write a note on an order", "Notes", _NOTE_WRITERS),
             _one("listNotes", "Read the notes on an order", "Notes", {**_NOTE_WRITERS, Role.AUDITOR: Rule.ANYTHING}),
+            _one("listNotices", "List what the customer was told", "Notices", _READERS),
+            _one("resendNotification", "Send a notice again", "Notices", _NOTE_WRITERS),
             _public("health", "Whether the process lives"),
             _public("readiness", "Whether everything behind the API is there"),
             _public("version", "Which version this is"),

@@ -15,6 +15,7 @@ from providers.carriers.simulated import SimulatedCarriers
 from providers.faults import SimulationFaults
 from providers.notifications import NotificationProvider
 from providers.notifications.simulated import SimulatedNotifications
+from providers.notifications.smtp import NoAddress, SmtpAccount, SmtpNotifications
 from providers.payments import PaymentProvider
 from providers.payments.simulated import SimulatedPayments
 from providers.simulated_peer import DEFAULT_TIME_LIMIT_S
@@ -27,6 +28,10 @@ AdapterT = TypeVar("AdapterT")
 
 class UnknownAdapterError(ValueError):
     """No adapter of this kind has the name; the message lists those that exist."""
+
+
+class AdapterNotSetUp(ValueError):
+    """The adapter is chosen, and what it needs is not set; the message names the settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +47,8 @@ class ProviderChoice:
     faults: SimulationFaults = field(default_factory=SimulationFaults)
     time_limit_s: float = DEFAULT_TIME_LIMIT_S
     """How long a call waits for its reply before it is `Unknown`."""
+    smtp: SmtpAccount | None = None
+    """Where the adapter `smtp` hands mail in."""
 
 
 @dataclass(frozen=True)
@@ -99,14 +106,24 @@ def _simulated_notifications(parts: _Parts) -> NotificationProvider:
     return SimulatedNotifications(parts.simulation, parts.choice.faults, parts.choice.time_limit_s)
 
 
+def _smtp_notifications(parts: _Parts) -> NotificationProvider:
+    account = parts.choice.smtp
+    if account is None:
+        raise AdapterNotSetUp("notifications by `smtp` need a host and a sender: ACCORD_SMTP_HOST, ACCORD_SMTP_SENDER")
+    try:
+        return SmtpNotifications(account, parts.choice.time_limit_s)
+    except NoAddress:
+        raise AdapterNotSetUp("ACCORD_SMTP_SENDER is no address of e-mail") from None
+
+
 _PAYMENTS: Final = {"simulated": _simulated_payments}
 _CARRIERS: Final = {"simulated": _simulated_carriers}
 _WAREHOUSES: Final = {"simulated": _simulated_warehouses}
-_NOTIFICATIONS: Final = {"simulated": _simulated_notifications}
+_NOTIFICATIONS: Final = {"simulated": _simulated_notifications, "smtp": _smtp_notifications}
 
 
 def make_providers(choice: ProviderChoice) -> Providers:
-    """Build the chosen adapters. Raises `UnknownAdapterError` before anything is opened."""
+    """Build the chosen adapters. Raises `UnknownAdapterError` before anything is opened, and `AdapterNotSetUp`."""
     payments = _named("payments", choice.payments, _PAYMENTS)
     carriers = _named("carriers", choice.carriers, _CARRIERS)
     warehouses = _named("warehouses", choice.warehouses, _WAREHOUSES)

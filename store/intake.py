@@ -54,6 +54,17 @@ class Asked:
 
 
 @dataclass(frozen=True)
+class Wishes:
+    """How the customer wants to be told: a language (None: the channel's), and whether at all."""
+
+    language: str | None = None
+    notices: bool = True
+
+
+USUAL = Wishes()
+
+
+@dataclass(frozen=True)
 class Named:
     """What a new order names and the database must know. `city_key` is the city in small letters.
 
@@ -110,9 +121,9 @@ WITH asked AS (
   ON CONFLICT (principal, route, key) DO NOTHING RETURNING 1
 ), taken AS (
   INSERT INTO intake (order_id, channel, external_ref, order_number, customer_ref, principal, fingerprint,
-                      place_order)
+                      place_order, language, notices)
   SELECT :order_id, :channel, :external_ref, :order_number, :customer_ref, :principal, :fingerprint,
-         CAST(:place_order AS jsonb)
+         CAST(:place_order AS jsonb), :language, :notices
    WHERE CAST(:key AS text) IS NULL OR EXISTS (SELECT 1 FROM asked)
   ON CONFLICT DO NOTHING RETURNING order_id
 ), sealed AS (
@@ -175,6 +186,7 @@ async def put_order(
     external_ref: str | None,
     sealed: Sealed,
     answering_s: float,
+    wishes: Wishes = USUAL,
 ) -> bool:
     """Write idempotency record, intake and vault. False when somebody else wrote the same just now."""
     written = await connection.execute(
@@ -191,6 +203,7 @@ async def put_order(
             "order_number": place.order_number,
             "customer_ref": place.customer_ref,
             "place_order": place.model_dump_json(),
+            **vars(wishes),
             "key_version": sealed.key_version,
             "wrapped_key": sealed.wrapped_key,
             "sealed": sealed.sealed,

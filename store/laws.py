@@ -6,6 +6,8 @@ Read only, set-based, one statement per check. A query may use the temporary tab
 
 from dataclasses import dataclass
 
+from domain.notices import TOLD
+
 
 @dataclass(frozen=True)
 class Check:
@@ -364,4 +366,68 @@ SELECT order_id AS key FROM orders o FULL JOIN
     ),
 )
 
-CHECKS: tuple[Check, ...] = (*_STOCK, *_QUANTITIES, *_MONEY, *_CONTROL)
+
+def _told() -> str:
+    """The condition that an event `e` is one that the customer is told of, from the table that decides it."""
+    conditions = []
+    for event_type, telling in TOLD.items():
+        kinds = "" if telling.by_type is None else " AND e.data ->> 'type' IN ('" + "', '".join(telling.by_type) + "')"
+        conditions.append(f"e.type = '{event_type}'{kinds}")
+    return " OR ".join(conditions)
+
+
+_NOTICES = (
+    Check(
+        "I12",
+        "event_untold",
+        "service",
+        "every event that the customer must hear of has exactly one notice, even if a suppressed one",
+        f"""
+SELECT e.event_id AS key FROM order_events e LEFT JOIN notices n ON n.event_id = e.event_id AND n.resends IS NULL
+ WHERE {_told()} GROUP BY e.event_id HAVING count(n.notice_id) <> 1
+""",  # noqa: S608 - constants only
+    ),
+    Check(
+        "I12",
+        "notice_of_nothing",
+        "service",
+        "every notice tells of an event of its own order; one that was sent again says who asked for it",
+        """
+SELECT n.notice_id AS key FROM notices n LEFT JOIN order_events e USING (event_id)
+ WHERE n.order_id IS DISTINCT FROM e.order_id OR (n.resends IS NULL) <> (n.asked_by IS NULL)
+""",
+    ),
+    Check(
+        "I12",
+        "notice_stuck",
+        "ops",
+        "every notice is over, or its next attempt is due or not long overdue",
+        """
+SELECT notice_id AS key FROM notices
+ WHERE state IN ('pending','sending') AND next_attempt_at < now() - interval '5 minutes'
+""",
+    ),
+    Check(
+        "I12",
+        "notice_failed_unseen",
+        "service",
+        "a notice that failed has or had a case for a person",
+        """
+SELECT notice_id AS key FROM notices n WHERE n.state = 'failed' AND NOT EXISTS (
+  SELECT 1 FROM exceptions e WHERE e.order_id = n.order_id AND e.code = 'notice_failing')
+""",
+    ),
+    Check(
+        "I14",
+        "promise_changed_untold",
+        "fulfillment",
+        "every change of a promise has its notice",
+        """
+SELECT concat_ws(' ', p.order_id, p.promise_no, p.version) AS key FROM promises p
+ WHERE p.version > 0 AND NOT EXISTS (
+   SELECT 1 FROM notices n WHERE n.event_id = p.notice_event AND n.order_id = p.order_id AND n.resends IS NULL)
+""",
+    ),
+)
+
+CHECKS: tuple[Check, ...] = (*_STOCK, *_QUANTITIES, *_MONEY, *_CONTROL, *_NOTICES)

@@ -1,7 +1,8 @@
 """Orders, their lines and their timeline. Every change of an order goes through `change_order`.
 
 `change_order` locks the order's row, lets the department do its part, then derives the header from the
-rows, appends the timeline and settles the command that asked for the change: one transaction for all.
+rows, appends the timeline with the notices that tell the customer of it, and settles the command that asked for
+the change: one transaction for all.
 """
 
 import json
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from domain.cases import case_is_over
+from domain.cases import case_is_over, outlives_order
 from domain.ids import derived_id
 from domain.lifecycle import FulfillmentFact, Header, HoldFact, OrderFacts, OrderStatus, TenderFact, derive_header
 from domain.orders import SYSTEM, Actor, OrderRules
@@ -21,6 +22,7 @@ from domain.quantities import Buckets
 from domain.timeline import sentence
 from store import holds
 from store.engine import transaction
+from store.notices import put_notices
 
 T = TypeVar("T")
 
@@ -227,7 +229,7 @@ async def load_facts(connection: AsyncConnection, order_id: str, now: datetime) 
 
 
 async def finish(change: OrderChange) -> None:
-    """Derive the header, append the timeline, settle the commands."""
+    """Derive the header, append the timeline and the notices that it asks for, settle the commands."""
     facts = await load_facts(change.connection, change.order_id, change.now)
     header = derive_header(facts)
     if header.terminal and facts.holds:
@@ -253,7 +255,7 @@ async def finish(change: OrderChange) -> None:
             "wait_deadline": wait.deadline if wait else None,
         },
     )
-    await _append(change)
+    await _append(change, facts)
     if change.has_case and change.commands:
         await change.connection.execute(_RESOLVE_CASES, {"order_id": change.order_id})
     if change.has_case or header.terminal:
@@ -267,14 +269,18 @@ async def _end_holds(change: OrderChange) -> None:
 
 
 async def _close_cases(change: OrderChange, facts: OrderFacts, *, terminal: bool) -> None:
-    """Close the cases whose cause is gone, and all of them once the order is over."""
+    """Close the cases whose cause is gone, and almost all of them once the order is over."""
     rows = (await change.connection.execute(_OPEN_CASES, {"order_id": change.order_id})).all()
-    over = [row.exception_id for row in rows if terminal or case_is_over(row.code, row.created_at, facts)]
+    over = [
+        row.exception_id
+        for row in rows
+        if (terminal and not outlives_order(row.code)) or case_is_over(row.code, row.created_at, facts)
+    ]
     if over:
         await change.connection.execute(_CLOSE_CASES, {"ids": over})
 
 
-async def _append(change: OrderChange) -> None:
+async def _append(change: OrderChange, facts: OrderFacts) -> None:
     if change.events:
         await change.connection.execute(
             _EVENTS,
@@ -285,6 +291,8 @@ async def _append(change: OrderChange) -> None:
                 "events": json.dumps(change.events, default=str),
             },
         )
+        nothing_left = facts.quantities.total == facts.quantities.cancelled
+        await put_notices(change.connection, change.order_id, change.channel, change.events, nothing_left=nothing_left)
     for record, actor in change.commands:
         await change.connection.execute(
             _SETTLE_COMMAND,

@@ -9,6 +9,8 @@ PASSTHROUGH = (
     "activities",
     "store",
     "providers",
+    "templates",
+    "jinja2",
     "workflows.messages",
     "workflows.policies",
     "workflows.visibility",

@@ -45,3 +45,14 @@ def chore(summary: str) -> ActivityConfig:
         retry_policy=RetryPolicy(maximum_attempts=1),
         summary=summary[:120],
     )
+
+
+def outbox(summary: str) -> ActivityConfig:
+    """A scheduled job that looks after an outbox for most of a minute, and is missed soon when its worker dies."""
+    return ActivityConfig(
+        start_to_close_timeout=timedelta(seconds=150),
+        schedule_to_close_timeout=timedelta(minutes=10),
+        heartbeat_timeout=timedelta(seconds=15),
+        retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=5)),
+        summary=summary[:120],
+    )

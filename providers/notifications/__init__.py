@@ -1,6 +1,6 @@
 """Notification providers: one message to one customer. Service owns this room.
 
-The key is `order:kind:cause_seq`. After a lost reply we would rather send a second message than none.
+The key is the id of the notice. After a lost reply we would rather send a second message than none.
 """
 
 from typing import Literal, Protocol, TypeAlias
@@ -11,13 +11,16 @@ from providers.outcomes import Absent, Found, Message, Ok, Outcome
 
 
 class NoticeRequest(Message):
-    """One notice. The address is the only personal field: `data` fills a template and names nobody."""
+    """One notice, ready to be read. Address, subject, text and HTML are personal; `data` names nobody."""
 
     key: str = Field(min_length=1, max_length=200)
     order_id: str = ""
     channel: Literal["email", "sms", "push"]
     address: str = Field(min_length=1, repr=False)
     kind: str = Field(min_length=1)
+    subject: str = Field(min_length=1, repr=False)
+    text: str = Field(min_length=1, repr=False)
+    html: str | None = Field(default=None, repr=False)
     data: tuple[tuple[str, str], ...] = ()
 
 
@@ -32,5 +35,8 @@ class NotificationProvider(Protocol):
         ...
 
     async def look_up(self, key: str) -> NoticeLookUp:
-        """How the request with this key was answered. Raises `ProviderUnavailable`."""
+        """How the request with this key was answered. Raises `ProviderUnavailable`.
+
+        A provider that keeps no record (a mail server) answers `Absent` to everything.
+        """
         ...

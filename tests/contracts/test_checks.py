@@ -8,12 +8,18 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from domain.ids import derived_id
 from store.checks import KEYS_SHOWN, Checked, Listing, ProviderObject, run_checks, sample_digests
 from store.engine import make_engine
 from store.laws import CHECKS
 from tests.support.planted import AT_NODE, CANCELLED, DELIVERED, OBJECTS, ORDERS, make_world, plant
 
 DIGEST_CHECK = "header_is_not_its_rows"
+ACCEPTED = derived_id("evt", AT_NODE, 1)
+NOTICE = (
+    "INSERT INTO notices (notice_id, order_id, event_id, kind, required, sales_channel, language, state, settled_at,"
+    " next_attempt_at) VALUES "
+)
 
 
 @dataclass(frozen=True)
@@ -181,6 +187,33 @@ PLANTED = {
     "history_gap": (
         f"UPDATE order_events SET sequence = 2 WHERE order_id = '{AT_NODE}'",
         (AT_NODE,),
+        (),
+    ),
+    "event_untold": (
+        f"UPDATE order_events SET type = 'order.confirmed' WHERE order_id = '{AT_NODE}'",
+        (ACCEPTED,),
+        (),
+    ),
+    "notice_of_nothing": (
+        f"{NOTICE} ('ntc_1', '{AT_NODE}', 'evt_none', 'shipped', false, 'web-us', 'en', 'sent', now(), now())",
+        ("ntc_1",),
+        (),
+    ),
+    "notice_stuck": (
+        f"{NOTICE} ('ntc_1', '{AT_NODE}', '{ACCEPTED}', 'shipped', false, 'web-us', 'en', 'pending', NULL,"
+        " now() - interval '6 minutes')",
+        ("ntc_1",),
+        (),
+    ),
+    "notice_failed_unseen": (
+        f"{NOTICE} ('ntc_1', '{AT_NODE}', '{ACCEPTED}', 'shipped', false, 'web-us', 'en', 'failed', now(), now())",
+        ("ntc_1",),
+        (),
+    ),
+    "promise_changed_untold": (
+        f"INSERT INTO promises (order_id, promise_no, version, promised_by, promised_until, zone_name, cause, ruleset)"
+        f" VALUES ('{AT_NODE}', 1, 1, now(), now(), 'UTC', 'short_pick', 'promise@1')",
+        (f"{AT_NODE} 1 1",),
         (),
     ),
     DIGEST_CHECK: (

@@ -121,6 +121,41 @@ def test_key_rings_are_checked_at_the_start(text: str, reason: str, monkeypatch:
         load_settings()
 
 
+MAIL = {"ACCORD_NOTIFY": "smtp", "ACCORD_SMTP_HOST": "mail.example", "ACCORD_SMTP_SENDER": "shop@shop.example"}
+
+
+@pytest.mark.parametrize("name", ["ACCORD_SMTP_HOST", "ACCORD_SMTP_SENDER"])
+def test_mail_needs_a_host_and_a_sender(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chosen without one of them it is refused at the start, not at the first notice."""
+    _set(monkeypatch, MAIL)
+    assert (load_settings().smtp_tls, load_settings().smtp_password) == ("starttls", None)
+    monkeypatch.delenv(name)
+    with pytest.raises(InvalidSettings, match="smtp_host and smtp_sender"):
+        load_settings()
+
+
+def test_the_mail_password_is_a_secret_and_belongs_to_a_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It may come from a file, prints masked, and does not stand alone."""
+    (tmp_path / "mail").write_text("mail-secret\n")
+    _set(monkeypatch, {**MAIL, "ACCORD_SMTP_PASSWORD_FILE": str(tmp_path / "mail")})
+    with pytest.raises(InvalidSettings, match="belong together"):
+        load_settings()
+    monkeypatch.setenv("ACCORD_SMTP_USER", "shop")
+    settings = load_settings()
+    assert settings.smtp_password is not None
+    assert settings.smtp_password.get_secret_value() == "mail-secret"
+    assert "mail-secret" not in repr(settings) + settings.model_dump_json()
+
+
+def test_production_sends_no_password_in_the_clear(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without TLS only where nobody logs in, like a relay on the same machine."""
+    _set(monkeypatch, {**SAFE, **MAIL, "ACCORD_SMTP_TLS": "none"})
+    load_settings()
+    _set(monkeypatch, {"ACCORD_SMTP_USER": "shop", "ACCORD_SMTP_PASSWORD": "x"})
+    with pytest.raises(UnsafeSettings, match="ACCORD_SMTP_TLS"):
+        load_settings()
+
+
 def test_two_keys_live_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """During a rotation the first key seals and both open."""
     newer = "2:" + base64.urlsafe_b64encode(bytes([7]) * 32).decode()

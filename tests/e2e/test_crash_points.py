@@ -78,7 +78,8 @@ POINTS: Mapping[str, tuple[tuple[Stage, ...], Journey]] = {
     "amendments.apply": (OWN, CHANGED),
     "amendments.decline": (OWN, NOT_CHANGED),
 }
-OF_NO_ORDER = frozenset({"records.sweep"})  # a chore; the outages of the engine are its test
+OF_NO_ORDER = frozenset({"records.sweep", "notifications.deliver"})
+"""Chores: the outages of the engine are the test of the sweep, `test_notices.py` has the cells of the outbox."""
 
 
 class Cell(NamedTuple):

@@ -9,7 +9,7 @@ from store.engine import make_engine
 from tests.support.front_desk import FrontDesk, front_client, open_front
 from tests.support.shop import Shop
 from tests.support.stack import Site
-from worker import make_activities, make_worker
+from worker import Outbox, make_activities, make_worker
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +21,7 @@ async def desk(new_site: Callable[[], Awaitable[Site]]) -> AsyncIterator[FrontDe
     client = await site.connect()
     choice = ProviderChoice(simulated_state=site.simulated_state, time_limit_s=2)
     with make_providers(choice) as providers:
-        activities = make_activities(engine, providers, settings.vault_key_ring, "allow")
+        activities = make_activities(engine, providers, settings.vault_key_ring, "allow", outbox=Outbox(watch_s=0))
         shop = await Shop(client, engine, providers.simulation).opens()  # type: ignore[arg-type]
         await stock_up(shop)
         async with (

@@ -94,6 +94,8 @@ def request_of(operation_id: str, objects: Objects, desk: FrontDesk) -> tuple[st
         "resolveException": ("POST", f"/v1/exceptions/{objects.exception_id}/resolutions", {"choice": "dismiss"}),
         "addNote": ("POST", f"{order}/notes", {"text": "Matrix."}),
         "listNotes": ("GET", f"{order}/notes", None),
+        "listNotices": ("GET", f"{order}/notices", None),
+        "resendNotification": ("POST", f"{order}/resends", {"notice": "ntc_01M84BZNW00000000000000000"}),
     }
     return requests[operation_id]
 
@@ -110,6 +112,7 @@ WHEN_ALLOWED = {
     "assignException": 409,  # it is closed
     "resolveException": 409,
     "addNote": 201,
+    "resendNotification": 404,  # no such notice
 }
 LISTS = ("listOrders", "listFulfillmentOrders", "listExceptions")
 TEAM_ONLY = ("assignException", "resolveException")  # of the cases that a role sees, only its own team's

@@ -21,6 +21,7 @@ from providers.warehouses import (
     StopRequest,
     WarehouseProvider,
 )
+from tests.support.notices import RecordingNotifications
 from tests.support.serving import serving
 from tests.support.shop import Order, Shop
 from tests.support.stack import Site
@@ -57,6 +58,9 @@ async def _journey(shop: Shop) -> tuple[Order, Order]:
     await shop.released(second)
     await shop.cancel(second)
     await shop.sees_through(first)
+    shop.control(first.placed, "notifications.lose_reply", 1)  # what fails is logged, as what was released
+    shop.control(second.placed, "notifications.decline", 1)
+    await shop.outbox_runs()
     return first, second
 
 
@@ -89,6 +93,7 @@ class Seen(NamedTuple):
     """Everything that the two orders left behind, as text and bytes."""
 
     told: list[ShipTo | None]
+    written: str  # what customers read
     histories: bytes
     visibility: str
     tables: str
@@ -99,10 +104,12 @@ class Seen(NamedTuple):
 async def seen(new_site: Callable[[], Awaitable[Site]]) -> Seen:
     """Play both orders on a site of their own, and collect what they left."""
     recorders: list[RecordingWarehouses] = []
+    posts: list[RecordingNotifications] = []
 
     def record(providers: Providers) -> Providers:
         recorders.append(RecordingWarehouses(providers.warehouses))
-        return replace(providers, warehouses=recorders[0])
+        posts.append(RecordingNotifications(providers.notifications))
+        return replace(providers, warehouses=recorders[0], notifications=posts[0])
 
     logs = io.StringIO()
     handler = logging.StreamHandler(logs)
@@ -117,7 +124,8 @@ async def seen(new_site: Callable[[], Awaitable[Site]]) -> Seen:
                 orders = await _journey(shop)
                 return Seen(
                     told=recorders[0].told,
-                    histories=b"".join([await _history(order) for order in orders]),
+                    written="".join(f"{post.address} {post.subject} {post.text}" for post in posts[0].requests),
+                    histories=b"".join([await _history(order) for order in orders]) + await _chores(shop),
                     visibility=await _visibility(shop),
                     tables=await _tables(shop),
                     logs=logs.getvalue() + json.dumps(events, default=str),
@@ -130,6 +138,15 @@ async def seen(new_site: Callable[[], Awaitable[Site]]) -> Seen:
 async def _history(order: Order) -> bytes:
     history = await order.handle.fetch_history()
     return b"".join(event.SerializeToString() for event in history.events)
+
+
+async def _chores(shop: Shop) -> bytes:
+    """The histories of the jobs that sent the notices."""
+    found = b""
+    async for run in shop.client.list_workflows("WorkflowType = 'Chore'"):
+        history = await shop.client.get_workflow_handle(run.id).fetch_history()
+        found += b"".join(event.SerializeToString() for event in history.events)
+    return found
 
 
 async def _visibility(shop: Shop) -> str:
@@ -153,9 +170,16 @@ def test_the_node_is_told_where_to_ship_to(seen: Seen) -> None:
     assert {place.city for place in seen.told if place} == {CANARIES[4]}
 
 
+def test_the_customer_reads_their_own_name(seen: Seen) -> None:
+    """Sent by mail, with everything that may stand nowhere else."""
+    assert f"Hello {CANARIES[0]} {CANARIES[1]}," in seen.written
+    assert CANARIES[3] in seen.written
+
+
 def test_no_history_holds_personal_data(seen: Seen) -> None:
-    """Neither as text nor in the bytes of a payload."""
+    """Neither as text nor in the bytes of a payload; the jobs that send notices included."""
     assert b"LAMP" in seen.histories
+    assert b"notifications.deliver" in seen.histories
     assert _seen_in(seen.histories.decode("utf-8", "replace")) == []
 
 
@@ -175,4 +199,5 @@ def test_no_table_holds_personal_data_in_the_clear(seen: Seen) -> None:
 def test_no_log_holds_personal_data(seen: Seen) -> None:
     """The lost reply was logged as a warning, without the address that was in its request."""
     assert "outcome unknown" in seen.logs
+    assert "notice.put_off" in seen.logs
     assert _seen_in(seen.logs) == []

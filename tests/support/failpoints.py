@@ -1,9 +1,10 @@
 """A worker that dies at a named point of a named order, once, and is there again at once.
 
-`python -m tests.support.failpoints FOLDER`: a file in FOLDER with the name of a workflow arms a point, its text
-is `activity stage`. The worker that gets there renames the file to `*.struck` and sends itself SIGKILL: no
-`finally`, no farewell to the database or the engine. A parent that has imported everything and started nothing
-forks the next worker, so a death costs tenths of a second and not an interpreter's start.
+`python -m tests.support.failpoints FOLDER`: a file in FOLDER with the name of a workflow, or with its type where
+the engine makes the names, arms a point; its text is `activity stage`. The worker that gets there renames the file to
+`*.struck` and sends itself SIGKILL: no `finally`, no farewell to the database or the engine. A parent that has
+imported everything and started nothing forks the next worker, so a death costs tenths of a second and not an
+interpreter's start.
 """
 
 import os
@@ -33,6 +34,7 @@ class Failpoints:
 
     def arm(self, workflow_id: str, name: str, stage: Stage) -> None:
         """The worker will die when this order gets there."""
+        (self._folder / f"{workflow_id}{STRUCK}").unlink(missing_ok=True)
         (self._folder / workflow_id).write_text(f"{name} {stage}")
 
     def struck(self, workflow_id: str) -> bool:
@@ -41,12 +43,11 @@ class Failpoints:
 
     def __call__(self, name: str, stage: Stage) -> None:
         """The checkpoint of the worker."""
-        workflow_id = activity.info().workflow_id
-        armed = self._folder / str(workflow_id)
-        if workflow_id is None or not armed.exists() or armed.read_text() != f"{name} {stage}":
-            return
-        armed.rename(f"{armed}{STRUCK}")
-        os.kill(os.getpid(), signal.SIGKILL)
+        info = activity.info()
+        for armed in (self._folder / str(known) for known in (info.workflow_id, info.workflow_type)):
+            if armed.exists() and armed.read_text() == f"{name} {stage}":
+                armed.rename(f"{armed}{STRUCK}")
+                os.kill(os.getpid(), signal.SIGKILL)
 
 
 @contextmanager

@@ -80,11 +80,13 @@ def work(fulfillment: str = "ful_1", version: int = 1) -> ReleaseRequest:
 def notice() -> NoticeRequest:
     """Tell the customer of a delay."""
     return NoticeRequest(
-        key="ord_1:delayed:3",
+        key="ntc_1",
         order_id="ord_1",
         channel="email",
         address="canary@example.org",
         kind="delayed",
+        subject="A new date, Canary",
+        text="Hello Canary Person, it comes later.",
         data=(("new_date", "2026-12-01"),),
     )
 

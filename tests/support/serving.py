@@ -8,7 +8,7 @@ from providers.catalog import ProviderChoice, Providers, make_providers
 from store.engine import make_engine
 from tests.support.shop import Shop
 from tests.support.stack import Site
-from worker import make_activities, make_worker
+from worker import Outbox, make_activities, make_worker
 
 TIME_LIMIT_S = 2
 """How long a call to a simulated provider waits for its reply in a story."""
@@ -43,7 +43,9 @@ async def serving(
             if not start:
                 yield shop
                 return
-            activities = make_activities(engine, hook(providers), settings.vault_key_ring, direct_commands)
+            activities = make_activities(
+                engine, hook(providers), settings.vault_key_ring, direct_commands, outbox=Outbox(watch_s=0)
+            )
             async with make_worker(client, activities, sandbox=True, cache=cache, grace_s=2):
                 yield shop
     finally:

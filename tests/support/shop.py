@@ -32,7 +32,7 @@ from domain.orders import (
 from providers.payments import CaptureRequest, PaymentOk
 from providers.payments.simulated import SimulatedPayments
 from store.engine import transaction
-from store.intake import Asked, put_order
+from store.intake import USUAL, Asked, Wishes, put_order
 from store.vault import KeyRing, seal
 from tests.support.eventually import eventually
 from tests.support.shop_views import Order, Refusal, ShopViews
@@ -170,11 +170,17 @@ class Shop(ShopViews):
             placed_at=datetime.now(UTC),
         )
 
-    async def takes_in(self, placed: PlaceOrder, reference: str, personal: dict[str, Any] | None = None) -> bool:
+    async def takes_in(
+        self,
+        placed: PlaceOrder,
+        reference: str,
+        personal: dict[str, Any] | None = None,
+        wishes: Wishes = USUAL,
+    ) -> bool:
         """Store the order as the front end does; False when the channel's reference is taken."""
         asked = Asked("stories", "createOrder", new_id("key", 0), b"fingerprint")
         sealed = seal(self.vault_keys, placed.order_id, placed.customer_ref, personal or {})
-        return await transaction(self.engine, lambda c: put_order(c, asked, placed, reference, sealed, 1.0))
+        return await transaction(self.engine, lambda c: put_order(c, asked, placed, reference, sealed, 1.0, wishes))
 
     async def place(self, *lines: tuple[str, int], **options: Any) -> Order:
         """Place an order and wait for the answer."""
@@ -192,6 +198,19 @@ class Shop(ShopViews):
             result_type=Accepted | Rejected,  # type: ignore[arg-type]
         )
         return Order(placed, handle, outcome)
+
+    async def buys(
+        self, *lines: tuple[str, int], personal: dict[str, Any], wishes: Wishes = USUAL, **options: Any
+    ) -> Order:
+        """A customer whom the vault knows places an order."""
+        placed = self.order(*lines, **options)
+        assert await self.takes_in(placed, f"W-{placed.order_number}", personal, wishes)
+        return await self.submit(placed)
+
+    async def outbox_runs(self) -> None:
+        """The job that sends what is due, once."""
+        name = f"chore-notices-{new_id('run', 0)}"
+        await self.client.execute_workflow("Chore", "notices", id=name, task_queue=TASK_QUEUE)
 
     async def starts_with(self, placed: PlaceOrder, signal: str, content: object) -> Order:
         """Signal with start: the signal is in the first task, before the order has done anything."""

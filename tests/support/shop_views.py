@@ -138,6 +138,19 @@ class ShopViews:
         )
         return [(row["code"], row["owner"], row["state"]) for row in rows]
 
+    async def notices(self, order: Order) -> list[tuple[str, str, str | None]]:
+        """Kind, state and reason of its notices, oldest first."""
+        rows = await self.sql(
+            "SELECT n.kind, n.state, n.why FROM notices n JOIN order_events e USING (event_id)"
+            " WHERE n.order_id = :o ORDER BY e.sequence, n.resend_no",
+            o=order.id,
+        )
+        return [(row["kind"], row["state"], row["why"]) for row in rows]
+
+    def told(self, order: Order) -> list[str]:
+        """The kinds of notice that went out, as the provider knows it."""
+        return [e.subject for e in self.simulation.effects(order.id) if e.provider == "notifications"]
+
     async def holds(self, order: Order) -> list[tuple[str, str]]:
         """Type and state of its holds, oldest first."""
         rows = await self.sql("SELECT type, state FROM holds WHERE order_id = :o ORDER BY placed_at", o=order.id)
