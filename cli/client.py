@@ -91,6 +91,7 @@ class CancellationView(View):
 
     id: str
     state: str
+    lines: list[Json] = []
     money: Json | None = None
     refusal: Json | None = None
 
@@ -120,6 +121,7 @@ class WorkView(View):
     state: str
     stage: str
     units: int
+    lines: list[Json] = []
     shipment_id: str
     tracking_number: str | None = None
     tracking_state: str | None = None
@@ -309,9 +311,20 @@ class AccordClient:
         pages = self._pages("/v1/fulfillment-orders", limit, {"state": list(states), "node": list(nodes)})
         return [_read(WorkView, row) async for row in pages]
 
-    async def report(self, fulfillment_id: str, kind: str, report_id: str) -> Json:
-        """Tell what a node did. The same `report_id` again changes nothing."""
-        body = {"report_id": report_id, "kind": kind, "occurred_at": _now()}
+    async def report(
+        self,
+        fulfillment_id: str,
+        kind: str,
+        report_id: str,
+        short: Sequence[tuple[int, int]] = (),
+        reason: str | None = None,
+    ) -> Json:
+        """Tell what a node did; `short` are line number and units. The same `report_id` again changes nothing."""
+        body: Json = {"report_id": report_id, "kind": kind, "occurred_at": _now()}
+        if short:
+            body["lines"] = [{"line": line, "short": units} for line, units in short]
+        if reason:
+            body["reason"] = reason
         # No Idempotency-Key: the report's own id is the key, and a repeat has another time.
         return await self._send("POST", f"/v1/fulfillment-orders/{fulfillment_id}/reports", body=body)
 

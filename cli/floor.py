@@ -9,7 +9,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -18,6 +18,9 @@ from cli.client import AccordClient, ApiProblem, Unreachable, WorkView
 _LIVE = ("submitted", "accepted", "in_progress", "cancellation_requested", "shipped")
 _IDLE_S = 0.2
 _LONGEST_IDLE_S = 2.0
+_REJECTED = 0.3  # share of the trouble
+_WHY_REJECTED = ("no_capacity", "closed")
+_WHY_SHORT = ("not_found", "damaged")
 _GONE = frozenset({404, 409})  # the order has changed meanwhile: the next round sees what it is now
 
 
@@ -29,6 +32,8 @@ class Habits:
         seed: decides everything that is random; the same seed does the same.
         disorder: share of parcels whose carrier events come repeated and in the wrong order.
         chatty: share of fulfillment orders that report each step, and not only the two that are needed.
+        trouble: share of fulfillment orders that their node cannot ship as they are: it is short of units, or
+            rejects all of them.
         delivers: whether carriers tell of parcels; without, they stay on their way.
         concurrency: steps under way at once.
     """
@@ -36,6 +41,7 @@ class Habits:
     seed: int = 0
     disorder: float = 0.0
     chatty: float = 0.0
+    trouble: float = 0.0
     delivers: bool = True
     concurrency: int = 8
 
@@ -45,6 +51,9 @@ class FloorCounts:
     """What the floor did."""
 
     packed: int = 0
+    short_picks: int = 0
+    short_units: int = 0
+    rejected: int = 0
     handed_over: int = 0
     delivered: int = 0
     stops_agreed: int = 0
@@ -56,13 +65,23 @@ class FloorCounts:
 class Floor:
     """Works off the fulfillment orders of the `wanted` orders, or all of them.
 
+    A mapping of `wanted` gives each order a name to draw by, so that another run of the same orders meets the same
+    trouble. `heard` is told what is about to happen, or has: the order, and `packing` or `handed_over`.
+
     Attributes:
         counts: what was done so far.
         idle: whether the last look found nothing open.
     """
 
-    def __init__(self, client: AccordClient, habits: Habits = Habits(), wanted: Collection[str] | None = None) -> None:
+    def __init__(
+        self,
+        client: AccordClient,
+        habits: Habits = Habits(),
+        wanted: Collection[str] | Mapping[str, str] | None = None,
+        heard: Callable[[str, str], None] = lambda _order_id, _step: None,
+    ) -> None:
         self._client = client
+        self._heard = heard
         self._habits = habits
         self._wanted = wanted
         self._gate = asyncio.Semaphore(habits.concurrency)
@@ -140,6 +159,10 @@ class Floor:
         self.counts.stops_agreed += 1
 
     async def _pack(self, work: WorkView) -> None:
+        self._heard(work.order_id, "packing")
+        if work.state in ("submitted", "accepted") and self._draw(work, "trouble") < self._habits.trouble:
+            await self._cannot_ship(work)  # what is left of it is packed in the next round
+            return
         steps = ["packed"]
         if self._draw(work, "chatty") < self._habits.chatty:
             steps = {"submitted": ["accepted", "picked", "packed"], "accepted": ["picked", "packed"]}.get(
@@ -149,9 +172,25 @@ class Floor:
             await self._client.report(work.id, kind, f"{work.id}-{kind}")
         self.counts.packed += 1
 
+    async def _cannot_ship(self, work: WorkView) -> None:
+        """Reject all of it, or miss units of one line. A node says so once: then its work is in progress."""
+        dice = random.Random(f"{self._name(work)}/which")  # noqa: S311 - a seeded story
+        if dice.random() < _REJECTED:
+            reason = dice.choice(_WHY_REJECTED)
+            await self._client.report(work.id, "rejected", f"{work.id}-rejected", reason=reason)
+            self.counts.rejected += 1
+            return
+        line = dice.choice(work.lines)
+        missing = dice.randint(1, line["quantity"])
+        told = f"{work.id}-short-{line['line']}-{missing}"
+        await self._client.report(work.id, "short", told, [(line["line"], missing)], dice.choice(_WHY_SHORT))
+        self.counts.short_picks += 1
+        self.counts.short_units += missing
+
     async def _hand_over(self, work: WorkView) -> None:
         await self._client.report(work.id, "handed_over", f"{work.id}-handed_over")
         self.counts.handed_over += 1
+        self._heard(work.order_id, "handed_over")
         if self._habits.delivers:
             await self._deliver(work)
 
@@ -169,11 +208,16 @@ class Floor:
             return [("delivered", 9, now)]
         seen = [("in_transit", 1), ("out_for_delivery", 2), ("delivered", 9)]
         story = [(kind, number, now - timedelta(minutes=10 - number)) for kind, number in seen]
-        dice = random.Random(f"{self._habits.seed}/{work.shipment_id}/story")  # noqa: S311 - a seeded story
+        dice = random.Random(f"{self._name(work)}/story")  # noqa: S311 - a seeded story
         story += dice.sample(story, dice.randint(1, len(story)))
         dice.shuffle(story)
         return story
 
     def _draw(self, work: WorkView, about: str) -> float:
         """A number from 0 to 1 that depends on the seed and the fulfillment order only."""
-        return random.Random(f"{self._habits.seed}/{work.id}/{about}").random()  # noqa: S311 - a seeded story
+        return random.Random(f"{self._name(work)}/{about}").random()  # noqa: S311 - a seeded story
+
+    def _name(self, work: WorkView) -> str:
+        """What is drawn for a fulfillment order: by the name of its order and its node, where the order has one."""
+        named = self._wanted.get(work.order_id) if isinstance(self._wanted, Mapping) else None
+        return f"{self._habits.seed}/{f'{named}/{work.node}' if named else work.id}"

@@ -26,6 +26,9 @@ def retail(  # noqa: PLR0917 - each option is a parameter
     seed: Annotated[int, typer.Option(help="The same seed plans the same run.")] = 1,
     run: Annotated[str | None, typer.Option(help="Name of the run; the same name again places no order twice.")] = None,
     disorder: Annotated[float, typer.Option(min=0, max=1, help="Share of parcels with disorderly events.")] = 0.2,
+    trouble: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of fulfillment orders that a node is short of, or rejects.")
+    ] = 0.05,
     api_url: ApiUrl = None,
     api_key: ApiKey = None,
     as_json: AsJson = False,
@@ -53,7 +56,7 @@ def retail(  # noqa: PLR0917 - each option is a parameter
     with refusals(as_json), _progress(len(plan.orders)) as tick:
         shop = open_client(target, "storefront", patience_s=120.0, connections=concurrency + 4)
         floor = open_client(target, "warehouse", patience_s=120.0, connections=16)
-        report = asyncio.run(play(settings, plan, shop, floor, concurrency, Habits(seed, disorder, 0.1), tick))
+        report = asyncio.run(play(settings, plan, shop, floor, concurrency, Habits(seed, disorder, 0.1, trouble), tick))
     if as_json:
         document({**report.model_dump(mode="json"), "ok": report.ok})
     else:

@@ -6,7 +6,7 @@ Everything is drawn from the seed and the invoice's own number, so the same seed
 import gzip
 import math
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -16,7 +16,7 @@ from typing import Any
 
 from cli import network
 from cli.bodies import address
-from domain.retail import Invoice, Match, MatchState, RetailFile, match_cancellations, read_retail
+from domain.retail import Invoice, Match, RetailFile, match_cancellations, read_retail
 
 CHANNEL = "retail-uk"
 CURRENCY = network.CHANNELS[CHANNEL]
@@ -39,19 +39,37 @@ class Moment(StrEnum):
 
     AT_ONCE = "at_once"  # as soon as the order is answered
     IN_FLIGHT = "in_flight"  # within its first seconds
+    AT_NODE = "at_node"  # once a node begins to pack: its answer decides
+    ON_ITS_WAY = "on_its_way"  # once a parcel has left: refused for what is in it
     LATE = "late"  # once it has ended: must be refused
 
 
 @dataclass(frozen=True)
+class PlannedCancel:
+    """A cancellation invoice to send at a moment of the order's life, `after_s` seconds later.
+
+    `lines` are line number and units; none for the whole order.
+    """
+
+    invoice: str
+    moment: Moment
+    after_s: float = 0.0
+    lines: tuple[tuple[int, int], ...] = ()
+
+
+PlannedChange = PlannedCancel
+"""What a customer changes their mind about. Another kind of change becomes a class of its own and joins here."""
+
+
+@dataclass(frozen=True)
 class PlannedOrder:
-    """One order to place. `cancel` and `cancel_after_s` say whether and when it is cancelled."""
+    """One order to place, and how the customer's mind changes."""
 
     invoice: str
     key: str
     body: dict[str, Any]
     reference: str
-    cancel: Moment | None = None
-    cancel_after_s: float = 0.0
+    changes: tuple[PlannedChange, ...] = ()
 
     @property
     def units(self) -> int:
@@ -84,11 +102,13 @@ def make_plan(file: RetailFile, *, run_id: str, seed: int, limit: int | None, st
     """Choose sales in the order of the file and plan their orders, cancellations and stock."""
     chosen = [sale for sale in file.sales if start is None or sale.placed_at.date() >= start][:limit]
     matches = _matches(file, chosen)
-    whole = {match.sale for match in matches if match.state is MatchState.WHOLE}
+    backs: dict[str | None, list[Match]] = defaultdict(list)
+    for match in matches:
+        backs[match.sale].append(match)
     skus = sorted({line.sku for sale in chosen for line in sale.lines})
     return RetailPlan(
         run_id=run_id,
-        orders=tuple(_order(sale, run_id, seed, cancelled=sale.number in whole) for sale in chosen),
+        orders=tuple(_order(sale, run_id, seed, backs[sale.number]) for sale in chosen),
         names={sku: file.names[sku] for sku in skus},
         counts=tuple(opening_stock(chosen, seed)),
         matches=dict(Counter(match.state.value for match in matches)),
@@ -123,20 +143,25 @@ def _matches(file: RetailFile, chosen: Sequence[Invoice]) -> list[Match]:
     return [match for match in match_cancellations(file.sales, file.cancellations) if match.sale in numbers]
 
 
-def _order(sale: Invoice, run_id: str, seed: int, *, cancelled: bool) -> PlannedOrder:
+def _order(sale: Invoice, run_id: str, seed: int, backs: Sequence[Match]) -> PlannedOrder:
     dice = random.Random(f"{seed}/order/{sale.number}")  # noqa: S311 - a seeded plan
     draw = dice.random()
     reference = next((name for limit, name in PAYMENTS if draw < limit), PAYS)
-    moment = dice.choice(list(Moment)) if cancelled else None
     key = f"{run_id}-{sale.number}"
     return PlannedOrder(
         invoice=sale.number,
         key=key,
         body=_body(sale, key, seed, reference),
         reference=reference,
-        cancel=moment,
-        cancel_after_s=dice.uniform(0.1, 1.0) if moment is Moment.IN_FLIGHT else 0.0,
+        changes=tuple(_cancel(match, seed) for match in backs),
     )
+
+
+def _cancel(match: Match, seed: int) -> PlannedCancel:
+    dice = random.Random(f"{seed}/cancel/{match.cancellation}")  # noqa: S311 - a seeded plan
+    moment = dice.choice(list(Moment))
+    after_s = dice.uniform(0.1, 1.0) if moment is Moment.IN_FLIGHT else 0.0
+    return PlannedCancel(match.cancellation, moment, after_s, match.lines)
 
 
 def _body(sale: Invoice, key: str, seed: int, reference: str) -> dict[str, Any]:

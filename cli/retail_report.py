@@ -56,6 +56,9 @@ class RetailReport(BaseModel):
     cancelled: int
     still_open: int
     cancellations: dict[str, int]
+    moments: dict[str, int]
+    units_cancelled_in_parts: int
+    parcels_sourced_again: int
     payments: dict[str, int]
     parcels: int
     split_rate: float
@@ -124,6 +127,11 @@ def parcels_of(orders: Iterable[OrderView]) -> list[int]:
     return [count for count in counts if count]
 
 
+def sourced_again(orders: Iterable[OrderView]) -> int:
+    """Fulfillment orders that were rejected as a whole: what they had was placed elsewhere, or given up."""
+    return sum(part["state"] == "rejected" for order in orders for part in order.fulfillment_orders)
+
+
 def file_facts(plan: RetailPlan) -> dict[str, Any]:
     """What was read, and which rule met how many rows, invoices and cancellations."""
     refusing = {rule.value for rule in REFUSING}
@@ -159,7 +167,13 @@ def report_table(report: RetailReport) -> Table:
     table.add_row("  refused", str(sum(report.refused.values())), _told(report.refused))
     table.add_row("  completed", str(report.completed), f"{report.still_open} still open")
     table.add_row("  cancelled", str(report.cancelled), f"cancellations: {_told(report.cancellations)}")
+    table.add_row("  in parts", str(report.units_cancelled_in_parts), f"units; by moment: {_told(report.moments)}")
     table.add_row("parcels", str(report.parcels), f"split rate {report.split_rate:.1%}")
+    floor = report.floor
+    trouble = f"{floor['short_units']} units missing, {floor['rejected']} rejected"
+    table.add_row(
+        "  short picks", str(floor["short_picks"]), f"{trouble}, {report.parcels_sourced_again} left their node"
+    )
     units = report.units
     table.add_row("units ordered", str(units.ordered), f"{units.delivered} delivered, {units.cancelled} cancelled")
     _add_money(table, report)

@@ -9,8 +9,17 @@ from dataclasses import dataclass, field
 from cli.checking import CheckReport, check_everything
 from cli.client import OPEN, AccordClient, ApiProblem, OrderView
 from cli.floor import Floor, Habits
-from cli.retail_plan import CHANNEL, CURRENCY, Moment, PlannedOrder, RetailPlan
-from cli.retail_report import RetailReport, amounts_of, file_facts, floor_facts, parcels_of, unbalanced, units_of
+from cli.retail_plan import CHANNEL, CURRENCY, Moment, PlannedCancel, PlannedChange, PlannedOrder, RetailPlan
+from cli.retail_report import (
+    RetailReport,
+    amounts_of,
+    file_facts,
+    floor_facts,
+    parcels_of,
+    sourced_again,
+    unbalanced,
+    units_of,
+)
 from cli.seeding import seed_catalog
 from settings import Settings
 from store.engine import make_engine
@@ -23,13 +32,20 @@ _PAYMENT_TRIES = 20
 
 @dataclass
 class Tracked:
-    """An order that was posted and has not ended yet."""
+    """An order that was posted and has not ended yet. The end sets the other events too: who waits goes on."""
 
     planned: PlannedOrder
     order: OrderView
     posted_at: float
+    at_node: asyncio.Event = field(default_factory=asyncio.Event)
+    on_its_way: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     payment_tries: int = 0
+
+    def end(self) -> None:
+        """The order is over."""
+        for event in (self.ended, self.at_node, self.on_its_way):
+            event.set()
 
 
 @dataclass
@@ -39,6 +55,8 @@ class RunCounts:
     posted: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     cancellations: Counter[str] = field(default_factory=Counter)
+    moments: Counter[str] = field(default_factory=Counter)
+    units_in_parts: int = 0
     payments: Counter[str] = field(default_factory=Counter)
     last_end: float = 0.0
 
@@ -53,7 +71,7 @@ class RetailRun:
         self._tick = tick
         self._open: dict[str, Tracked] = {}
         self._done = False
-        self.mine: set[str] = set()
+        self.mine: dict[str, str] = {}  # order id -> its invoice
         self.ended: list[OrderView] = []
         self.counts = RunCounts()
 
@@ -94,30 +112,47 @@ class RetailRun:
                 self._refused(problem)
                 return
             tracked = Tracked(planned, order, posted_at)
-            self.mine.add(order.id)
+            self.mine[order.id] = planned.invoice
             self._open[order.id] = tracked
-            await self._cancel_as_planned(tracked)
+            await asyncio.gather(*(self._change_mind(tracked, change) for change in planned.changes))
             await tracked.ended.wait()
-            if planned.cancel is Moment.LATE:
-                await self._cancel(tracked, "changed_mind")
             await self._close(tracked)
 
-    async def _cancel_as_planned(self, tracked: Tracked) -> None:
-        if tracked.planned.cancel in (Moment.AT_ONCE, Moment.IN_FLIGHT):
-            await asyncio.sleep(tracked.planned.cancel_after_s)
-            await self._cancel(tracked, "changed_mind")
+    def hear(self, order_id: str, step: str) -> None:
+        """The floor tells what happens to an order."""
+        tracked = self._open.get(order_id)
+        if tracked is not None:
+            (tracked.at_node if step == "packing" else tracked.on_its_way).set()
 
-    async def _cancel(self, tracked: Tracked, reason: str) -> bool:
-        """Send a cancellation; False when it was refused."""
-        key = f"{tracked.planned.key}-cancel"
+    async def _change_mind(self, tracked: Tracked, change: PlannedChange) -> None:
+        """Wait for the moment of a change, then ask for it. Every kind of change is sent from here."""
+        match change.moment:
+            case Moment.AT_NODE:
+                await tracked.at_node.wait()
+            case Moment.ON_ITS_WAY:
+                await tracked.on_its_way.wait()
+            case Moment.LATE:
+                await tracked.ended.wait()
+            case _:
+                pass
+        await asyncio.sleep(change.after_s)
+        accepted = await self._cancel(tracked, "changed_mind", change)
+        self.counts.moments[f"{change.moment}_{'accepted' if accepted else 'refused'}"] += 1
+
+    async def _cancel(self, tracked: Tracked, reason: str, planned: PlannedCancel | None = None) -> bool:
+        """Send a cancellation, of everything or as planned; False when it was refused, or its node declined."""
+        key = f"{tracked.planned.key}-{planned.invoice if planned else 'cancel'}"
+        lines = planned.lines if planned else ()
         self.counts.cancellations["sent"] += 1
         try:
-            outcome = await self._shop.cancel(tracked.order.id, reason, key)
+            outcome = await self._shop.cancel(tracked.order.id, reason, key, lines)
         except ApiProblem as problem:
             self.counts.cancellations[f"refused_{problem.reason}"] += 1
             return False
         self.counts.cancellations[f"answered_{outcome.state}"] += 1
-        return True
+        if lines:
+            self.counts.units_in_parts += sum(line["cancelled"] for line in outcome.lines)
+        return outcome.state != "declined"
 
     async def _close(self, tracked: Tracked) -> None:
         order = await self._shop.get_order(tracked.order.id)
@@ -146,7 +181,7 @@ class RetailRun:
             for order_id, tracked in list(self._open.items()):
                 found = still.get(order_id)
                 if found is None and tracked.posted_at < asked_at:
-                    tracked.ended.set()
+                    tracked.end()
                 elif found is not None and found.waiting_on == "customer":
                     await self._handle_decline(tracked)
 
@@ -189,7 +224,7 @@ async def play(
         await engine.dispose()
     async with shop, floor_client:
         run = RetailRun(shop, plan, concurrency, tick)
-        floor = Floor(floor_client, habits, run.mine)
+        floor = Floor(floor_client, habits, run.mine, run.hear)
         began = time.monotonic()
         await _both(asyncio.create_task(run.run()), asyncio.create_task(floor.run(lambda: run.done)))
         seconds = max(run.counts.last_end, began) - began
@@ -215,8 +250,6 @@ def _report(
     parcels = parcels_of(run.ended)
     refused = dict(sorted(run.counts.refused.items()))
     cancellations = {f"invoice_{state}": count for state, count in sorted(plan.matches.items())}
-    if "invoice_partial" in cancellations:
-        cancellations["partial_not_sent"] = cancellations.pop("invoice_partial")
     return RetailReport(
         run=plan.run_id,
         file=file_facts(plan),
@@ -227,6 +260,9 @@ def _report(
         cancelled=sum(order.status == "cancelled" for order in run.ended),
         still_open=len(run.still_open),
         cancellations=cancellations | dict(sorted(run.counts.cancellations.items())),
+        moments=dict(sorted(run.counts.moments.items())),
+        units_cancelled_in_parts=run.counts.units_in_parts,
+        parcels_sourced_again=sourced_again(run.ended),
         payments=_payments(plan) | dict(run.counts.payments),
         parcels=sum(parcels),
         split_rate=round(sum(count > 1 for count in parcels) / len(parcels), 4) if parcels else 0.0,

@@ -112,17 +112,21 @@ class MatchState(StrEnum):
     """What a cancellation invoice is to the orders that were chosen."""
 
     WHOLE = "whole"  # takes back every unit of an order: can be sent
-    PARTIAL = "partial"  # takes back a part of an order; such cancellations come with a later version
+    PARTIAL = "partial"  # takes back a part of an order, by line and quantity
     UNMATCHED = "unmatched"  # no chosen order of this customer holds the units
     NO_CUSTOMER = "no_customer"  # cannot be matched to anybody
 
 
 class Match(Frozen):
-    """A cancellation invoice and the sale that it takes back, if one was found."""
+    """A cancellation invoice and the sale that it takes back, if one was found.
+
+    `lines` names the units of a part: line number of the order, counted from 1, and units. Empty for the whole.
+    """
 
     cancellation: str
     state: MatchState
     sale: str | None = None
+    lines: tuple[tuple[int, int], ...] = ()
 
 
 def read_retail(lines: Iterable[str]) -> RetailFile:
@@ -165,38 +169,52 @@ def read_retail(lines: Iterable[str]) -> RetailFile:
 def match_cancellations(sales: Iterable[Invoice], cancellations: Iterable[Invoice]) -> tuple[Match, ...]:
     """Find for each cancellation the latest earlier sale to the same customer that holds its units.
 
-    A sale that takes back exactly these units wins over one that holds more. A sale is taken back as a
-    whole at most once.
+    A sale that takes back exactly these units wins over one that holds more. No unit of a sale is taken back
+    twice: what earlier cancellations took is not there for later ones.
     """
     by_customer: dict[str, list[Invoice]] = defaultdict(list)
     for sale in sales:
         if sale.customer is not None:
             by_customer[sale.customer].append(sale)
-    taken: set[str] = set()
-    found = []
-    for cancellation in cancellations:
-        match = _match(cancellation, by_customer, taken)
-        if match.state is MatchState.WHOLE and match.sale is not None:
-            taken.add(match.sale)
-        found.append(match)
-    return tuple(found)
+    left: dict[str, list[int]] = {}
+    return tuple(_match(cancellation, by_customer, left) for cancellation in cancellations)
 
 
-def _match(cancellation: Invoice, by_customer: Mapping[str, list[Invoice]], taken: set[str]) -> Match:
+def _match(cancellation: Invoice, by_customer: Mapping[str, list[Invoice]], left: dict[str, list[int]]) -> Match:
+    """Find the sale; `left` counts the units per line of sales that were taken back in part, and is lowered here."""
+    number = cancellation.number
     if cancellation.customer is None:
-        return Match(cancellation=cancellation.number, state=MatchState.NO_CUSTOMER)
+        return Match(cancellation=number, state=MatchState.NO_CUSTOMER)
+    earlier = [s for s in by_customer.get(cancellation.customer, []) if s.placed_at <= cancellation.placed_at]
     wanted = cancellation.units_by_sku
-    partial = None
-    for sale in reversed(by_customer.get(cancellation.customer, [])):
-        if sale.placed_at > cancellation.placed_at or sale.number in taken:
-            continue
-        sold = sale.units_by_sku
-        if sold == wanted:
-            return Match(cancellation=cancellation.number, state=MatchState.WHOLE, sale=sale.number)
-        if partial is None and all(sold.get(sku, 0) >= units for sku, units in wanted.items()):
-            partial = sale.number
-    state = MatchState.PARTIAL if partial else MatchState.UNMATCHED
-    return Match(cancellation=cancellation.number, state=state, sale=partial)
+    for sale in reversed(earlier):
+        if sale.number not in left and sale.units_by_sku == wanted:
+            left[sale.number] = [0] * len(sale.lines)
+            return Match(cancellation=number, state=MatchState.WHOLE, sale=sale.number)
+    for sale in reversed(earlier):
+        units = left.get(sale.number) or [line.quantity for line in sale.lines]
+        lines = _take_back(sale, units, wanted)
+        if lines:
+            left[sale.number] = units
+            return Match(cancellation=number, state=MatchState.PARTIAL, sale=sale.number, lines=lines)
+    return Match(cancellation=number, state=MatchState.UNMATCHED)
+
+
+def _take_back(sale: Invoice, units: list[int], wanted: Mapping[str, int]) -> tuple[tuple[int, int], ...]:
+    """The wanted units per SKU as lines of the sale, taken off `units`; none when the sale holds fewer."""
+    held: Counter[str] = Counter()
+    for line, count in zip(sale.lines, units, strict=True):
+        held[line.sku] += count
+    if any(held[sku] < count for sku, count in wanted.items()):
+        return ()
+    open_units, lines = dict(wanted), []
+    for position, line in enumerate(sale.lines):
+        taken = min(units[position], open_units.get(line.sku, 0))
+        if taken:
+            units[position] -= taken
+            open_units[line.sku] -= taken
+            lines.append((position + 1, taken))
+    return tuple(lines)
 
 
 class _Row(NamedTuple):

@@ -214,6 +214,23 @@ def test_two_cancellations_do_not_take_back_the_same_sale() -> None:
     assert matches[2].state is MatchState.UNMATCHED
 
 
+def test_parts_are_taken_back_by_line_and_no_unit_twice() -> None:
+    """A code on two lines is taken from the first on; what an earlier cancellation took is not there any more."""
+    sale = (row(quantity=2), row(quantity=3))
+    backs = [row(f"C53638{n}", quantity=-2, at="2010-12-02 08:30:00") for n in range(3)]
+    first, second, third = match_cancellations(read(*sale, *backs).sales, read(*sale, *backs).cancellations)
+    assert (first.state, first.lines) == (MatchState.PARTIAL, ((1, 2),))
+    assert (second.state, second.lines) == (MatchState.PARTIAL, ((2, 2),))
+    assert (third.state, third.lines) == (MatchState.UNMATCHED, ())
+
+
+def test_a_part_that_spans_lines_takes_from_each() -> None:
+    """Four of two and three: all of the first line and two of the second."""
+    file = read(row(quantity=2), row(quantity=3), row("C536380", quantity=-4, at="2010-12-02 08:30:00"))
+    (match,) = match_cancellations(file.sales, file.cancellations)
+    assert match.lines == ((1, 2), (2, 2))
+
+
 CELL = st.text(alphabet='0C5A.-" ,ße', max_size=8)
 
 

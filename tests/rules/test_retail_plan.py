@@ -82,19 +82,20 @@ def test_whole_cancellations_are_planned_and_others_are_counted() -> None:
     """Seven sales of the extract were taken back as a whole."""
     planned = plan()
     assert planned.matches == {"whole": 7}
-    cancelled = {order.invoice for order in planned.orders if order.cancel}
+    cancelled = {order.invoice for order in planned.orders if order.changes}
     assert cancelled == {"537217", "537410", "538313", "538534", "539109", "540842", "541431"}
-    moments = {order.cancel for seed in range(20) for order in plan(seed=seed).orders}
-    assert moments == {None, *Moment}
+    changes = [change for seed in range(20) for order in plan(seed=seed).orders for change in order.changes]
+    assert {change.moment for change in changes} == set(Moment)
+    assert {change.lines for change in changes} == {()}
 
 
-def test_a_partial_cancellation_is_counted_and_not_sent() -> None:
-    """Taking back three of six units is left for a later version, and said so."""
+def test_a_partial_cancellation_names_line_and_units() -> None:
+    """Three of six units are taken back by an invoice of its own."""
     head = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country"
     rows = ["1,85123A,LAMP,6,2010-12-01 08:00:00,2.55,17850,UK", "C2,85123A,LAMP,-3,2010-12-02 08:00:00,2.55,17850,UK"]
     found = make_plan(read_retail([head, *rows]), run_id="r", seed=1, limit=None, start=None)
     assert found.matches == {"partial": 1}
-    assert found.orders[0].cancel is None
+    assert [(change.invoice, change.lines) for change in found.orders[0].changes] == [("C2", ((1, 3),))]
 
 
 def test_limit_and_first_day_choose_in_the_order_of_the_file() -> None:
