@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
-from api import cancellations, decisions, exceptions, fulfillment, holds, notes, notices, orders, service
+from api import amendments, cancellations, decisions, exceptions, fulfillment, holds, notes, notices, orders, service
 from api.envelope import Envelope, add_handlers
 from api.limits import Limits
 from api.routing import OperationUnknown, Routes
@@ -20,6 +20,7 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 ALL_ROUTES: tuple[Routes, ...] = (
     orders.routes,
     cancellations.routes,
+    amendments.routes,
     holds.routes,
     fulfillment.routes,
     decisions.routes,

@@ -94,7 +94,8 @@ async def _plan(call: Call, head: OrderHead, lines: tuple[LineUnits, ...]) -> di
     if head.terminal:
         said: Any = Refused(ORDER_CLOSED, f"The order is {head.status}.")
     else:
-        said = await ask(call.front.client, head.order_id, "preview_cancel", _PREVIEW_S, lines)
+        role = actor_of(call.principal, call.operation_id).role
+        said = await ask(call.front.client, head.order_id, "preview_cancel", _PREVIEW_S, lines, role)
     if isinstance(said, Pending):
         text = "The order did not answer the preview. Commands are accepted all the same."
         raise Problem("engine-unavailable", text, retry_after_s=2)

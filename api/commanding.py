@@ -28,6 +28,7 @@ from store.control import settle_after_end
 from store.intake import Asked, mark_answered
 from store.reads import OrderHead, OrderRef, read_heads
 from workflows.messages import (
+    AmendOrder,
     CancelOrder,
     CarrierEvent,
     NodeReport,
@@ -43,6 +44,7 @@ _PAUSES_S = (0.1, 0.3, 0.6)
 ORDER_CLOSED = "order_closed"
 MESSAGES: dict[str, type[Frozen]] = {
     "cancel": CancelOrder,
+    "amend": AmendOrder,
     "place_hold": PlaceHold,
     "release_hold": ReleaseHold,
     "node_report": NodeReport,

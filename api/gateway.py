@@ -28,6 +28,7 @@ from workflows.messages import (
     Accept,
     Accepted,
     AcceptOutcome,
+    AmendOutcome,
     CancelOutcome,
     HoldOutcome,
     PaymentEventOutcome,
@@ -42,6 +43,7 @@ T = TypeVar("T")
 
 OUTCOMES: dict[str, type[Frozen]] = {
     "cancel": CancelOutcome,
+    "amend": AmendOutcome,
     "place_hold": HoldOutcome,
     "release_hold": HoldOutcome,
     "node_report": ReportOutcome,

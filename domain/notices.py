@@ -119,6 +119,8 @@ SILENT: Mapping[str, str] = MappingProxyType(
         "payment.voided": "the cancellation is told, and no money has moved",
         "payment.refused": "our own business: a case is opened",
         "cancellation.requested": "the answer follows",
+        "amendment.requested": "the answer follows",
+        "amendment.declined": "whoever asked has the answer, and the order is as before",
         "hold.released": "the order goes on",
         "hold.rejected": "its cancellation is told",
         "hold.expired": "what follows from it is told",

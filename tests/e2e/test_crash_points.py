@@ -45,7 +45,9 @@ HELD = Journey(journeys.hold_and_release, "completed", SENT)
 HELD_BACK = Journey(journeys.hold_and_reject, "cancelled", LET_GO)
 REJECTED = Journey(journeys.reject, "completed", (*SENT, ("release", 0)))
 MORE = (("authorization", 1000), ("authorization", 1500), ("capture", 1000), ("capture", 1500))
-CHANGED = Journey(journeys.change_at_node, "completed", (*MORE, ("label", 0), ("release", 0), ("release", 0), ("stop", 0)))
+CHANGED = Journey(
+    journeys.change_at_node, "completed", (*MORE, ("label", 0), ("release", 0), ("release", 0), ("stop", 0))
+)
 NOT_CHANGED = Journey(journeys.change_in_vain, "completed", SENT)
 REFUSED = Journey(journeys.refuse_and_retry, "completed", SENT, controls=(("warehouses.decline", 1),))
 

@@ -69,6 +69,7 @@ def request_of(operation_id: str, objects: Objects, desk: FrontDesk) -> tuple[st
     order = f"/v1/orders/{objects.order_id}"
     report = {"report_id": "matrix", "kind": "cancel_agreed", "occurred_at": AT}
     scan = {"event_id": "matrix", "type": "pre_transit", "occurred_at": AT}
+    one_more = {"op": "set_quantity", "line": 1, "quantity": 2}
     requests: dict[str, tuple[str, str, Any]] = {
         "createOrder": ("POST", "/v1/orders", desk.order(("RARE", 99))),
         "listOrders": ("GET", "/v1/orders?limit=200", None),
@@ -77,6 +78,9 @@ def request_of(operation_id: str, objects: Objects, desk: FrontDesk) -> tuple[st
         "requestCancellation": ("POST", f"{order}/cancellations", {"reason": "other", "dry_run": True}),
         "listCancellations": ("GET", f"{order}/cancellations", None),
         "getCancellation": ("GET", f"{order}/cancellations/can_nothing", None),
+        "amendOrder": ("POST", f"{order}/amendments", {"changes": [one_more], "dry_run": True}),
+        "listAmendments": ("GET", f"{order}/amendments", None),
+        "getAmendment": ("GET", f"{order}/amendments/amd_nothing", None),
         "placeHold": ("POST", f"{order}/holds", {"type": "manual", "blocks": ["schedule"]}),
         "listHolds": ("GET", f"{order}/holds", None),
         "getHold": ("GET", f"{order}/holds/hld_nothing", None),
@@ -104,6 +108,7 @@ def request_of(operation_id: str, objects: Objects, desk: FrontDesk) -> tuple[st
 WHEN_ALLOWED = {
     "createOrder": 409,  # out of stock: the request got as far as the order's own rules
     "getCancellation": 404,  # of this order there is none
+    "getAmendment": 404,  # of this order there is none
     "placeHold": 409,  # it was scheduled long ago
     "getHold": 404,
     "releaseHold": 404,

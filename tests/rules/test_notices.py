@@ -25,7 +25,9 @@ from domain.timeline import SENTENCES
 
 CUSTOMER = Actor(kind=ActorKind.CUSTOMER, id="cus_1", role="shopper")
 SERVICE = Actor(kind=ActorKind.PERSON, id="maria", role="service")
-AWAITED = {"order.amended", "order.backordered", "parcel.lost", "parcel.returning"}
+LATER = {"order.amended"}
+"""Events that there were none of when the migration ran."""
+AWAITED = {"order.backordered", "parcel.lost", "parcel.returning"}
 """Decided ahead of the code that will say them."""
 
 
@@ -123,4 +125,4 @@ def test_the_language_is_the_first_part_of_a_locale(locale: str | None, language
 def test_the_migration_knows_the_events_of_its_time() -> None:
     """Rows for what happened before there were notices, by the same table; or old orders would break the law."""
     text = (Path(__file__).parents[2] / "store/migrations/versions/0003_notices.py").read_text()
-    assert [event for event in TOLD if event not in AWAITED and f"'{event}'" not in text] == []
+    assert [event for event in TOLD if event not in {*AWAITED, *LATER} and f"'{event}'" not in text] == []

@@ -1,0 +1,200 @@
+"""Routes of amendments: an order in flight is changed, all of it or nothing. Owner: service."""
+
+from typing import Annotated, Any
+
+from fastapi import Path
+from fastapi.responses import JSONResponse, Response
+
+from activities.amendments import Amend, AmendResult, NotAmended, preview
+from api.amendment_models import AMENDMENT, Amendment, AmendmentList, AmendmentPlanOut, AmendOrderIn
+from api.cancellations import command_headers, fresh_command_id
+from api.commanding import ORDER_CLOSED, Message, Outcome, command, refusal
+from api.front import Call, CurrentCall
+from api.gateway import Pending, Refused, ask
+from api.orders import PRIVATE, OrderId
+from api.problems import Problem, not_found
+from api.rendering import ALTERNATIVES, refusal_of
+from api.routing import COMMAND_PROBLEMS, KEY_HEADER, WAIT_HEADER, Routes
+from domain.ids import derived_id
+from domain.permissions import actor_of
+from store.commands import StoredCommand, list_commands
+from store.reads import OrderHead
+from workflows.messages import AmendOrder
+
+routes = Routes()
+
+_PREVIEW_S = 3.0
+
+
+@routes.add(
+    "POST",
+    "/v1/orders/{order_id}/amendments",
+    "amendOrder",
+    answers={
+        200: (AmendmentPlanOut, "`dry_run`: what the change would do now. Nothing was changed."),
+        201: (Amendment, "The order was changed."),
+        202: (Amendment, "Stored; a node's answer, the provider's, or the order's, follows. Look at `Location`."),
+    },
+    problems=(*COMMAND_PROBLEMS, "engine-unavailable", "payment-declined", "out-of-stock"),
+    body=(AmendOrderIn, AMENDMENT),
+    headers={**KEY_HEADER, **WAIT_HEADER},
+)
+async def amend(call: CurrentCall, order_id: OrderId) -> Response:
+    """Changes an order in flight to what is wanted: whole, or not at all.
+
+    What it costs more is authorized first; nodes that have the work are asked to stop. Prices that the caller
+    names are taken as given. If-Match is not evaluated yet, and refused.
+    """
+    body, request_fingerprint = await call.body(AmendOrderIn, call.front.limits.command_bytes)
+    head = await call.head(order_id)
+    command_id = fresh_command_id()
+    content = AmendOrder(
+        command_id=command_id,
+        changes=body.changes,
+        reason=body.reason,
+        reference=body.reference,
+        actor=actor_of(call.principal, call.operation_id),
+    )
+    if body.dry_run:
+        return JSONResponse(await _plan(call, head, content), 200, PRIVATE)
+    wait = call.wait()
+    message = Message("amend", "amend", command_id, content)
+    outcome = await command(call, head, message, call.asked(request_fingerprint), wait)
+    if outcome.done and outcome.outcome["state"] == "declined":
+        raise _declined(head, outcome)
+    noun = render(outcome.command, outcome.note)
+    if outcome.done:
+        noun = {**noun, **render_outcome(outcome.outcome)}
+    location = f"/v1/orders/{head.order_id}/amendments/{noun['id']}"
+    return JSONResponse(noun, 201 if outcome.done else 202, command_headers(location, outcome, wait.headers))
+
+
+async def _plan(call: Call, head: OrderHead, content: AmendOrder) -> dict[str, Any]:
+    """What the order's rules say, and what stock and calendars say: the change, done and rolled back."""
+    base: dict[str, Any] = {"dry_run": True, "order_version": head.version}
+    said: Any = Refused(ORDER_CLOSED, f"The order is {head.status}.")
+    if not head.terminal:
+        said = await ask(call.front.client, head.order_id, "preview_amend", _PREVIEW_S, content)
+    if isinstance(said, Pending):
+        text = "The order did not answer the preview. Commands are accepted all the same."
+        raise Problem("engine-unavailable", text, retry_after_s=2)
+    if isinstance(said, dict) and "code" in said:
+        said = Refused(said["code"], said["detail"], alternative=said["alternative"])
+    if isinstance(said, Refused):
+        return {**base, **_not_allowed(said.code, said.detail, said.alternative)}
+    tried: AmendResult = await preview(call.front.engine, Amend.model_validate(said["ask"]))
+    if isinstance(tried, NotAmended):
+        return {**base, **_not_allowed(tried.code, tried.detail, None)}
+    told = render_outcome(said["outcome"])
+    promised = str(tried.promised_by) if tried.promised_by else told["promise"]["to"]
+    sourcing = [{"line": n, "node": node, "quantity": q} for n, node, q in tried.placements]
+    return {
+        **base,
+        "allowed": True,
+        "lines": told["lines"],
+        "money": told["money"],
+        "promise": {"from": told["promise"]["from"], "to": promised},
+        "sourcing": sourcing,
+        "cost_of_change": {"nodes_asked": list(said["asked"]), "labels_voided": said["labels"]},
+    }
+
+
+def _not_allowed(code: str, detail: str, alternative: str | None) -> dict[str, Any]:
+    told = {"reason": code, "detail": detail, "alternative": alternative or ALTERNATIVES.get(code)}
+    return {"allowed": False, "refusal": told}
+
+
+def _declined(head: OrderHead, outcome: Outcome) -> Problem:
+    """The order is as it was; why, in the words of every refusal."""
+    told = outcome.outcome
+    if told["code"] == "payment_declined":
+        return Problem(
+            "payment-declined",
+            told["detail"],
+            order_id=head.order_id,
+            decline_code=told["decline_code"],
+            tender_id=None,
+        )
+    names = ("line", "sku", "requested", "available")
+    lines = [dict(zip(names, line, strict=True)) for line in told["lines_short"]]
+    if told["code"] == "out_of_stock":
+        return Problem("out-of-stock", told["detail"], order_id=head.order_id, lines=lines)
+    return refusal(head, "amend", Refused(told["code"], told["detail"]))
+
+
+@routes.add(
+    "GET",
+    "/v1/orders/{order_id}/amendments",
+    "listAmendments",
+    answers={200: (AmendmentList, "At most 200, oldest first.")},
+    problems=("not-found",),
+)
+async def list_(call: CurrentCall, order_id: OrderId) -> Response:
+    """The changes that were asked for, with what became of them."""
+    head = await call.head(order_id)
+    found = await call.front.read(lambda c: list_commands(c, head.order_id, "amend"))
+    return JSONResponse({"data": [render(one) for one in found]}, 200, PRIVATE)
+
+
+@routes.add(
+    "GET",
+    "/v1/orders/{order_id}/amendments/{amendment_id}",
+    "getAmendment",
+    answers={200: (Amendment, "The change; `requested` until there is an outcome.")},
+    problems=("not-found",),
+)
+async def get(
+    call: CurrentCall,
+    order_id: OrderId,
+    amendment: Annotated[str, Path(alias="amendment_id", max_length=64)],
+) -> Response:
+    """One change and what became of it."""
+    head = await call.head(order_id)
+    for one in await call.front.read(lambda c: list_commands(c, head.order_id, "amend")):
+        if _id_of(one) == amendment:
+            return JSONResponse(render(one), 200, PRIVATE)
+    raise not_found("amendment")
+
+
+def _id_of(command: StoredCommand) -> str:
+    """The workflow derives the same one."""
+    return derived_id("amd", command.order_id, command.command_id)
+
+
+def render(command: StoredCommand, note: str | None = None) -> dict[str, Any]:
+    """A change from its command's row, whatever became of it."""
+    base = {
+        "id": _id_of(command),
+        "order_id": command.order_id,
+        "reason": command.payload.get("reason", "customer_request"),
+        "changes": command.payload.get("changes", []),
+        "requested_at": command.received_at,
+        "settled_at": command.settled_at,
+    }
+    if command.outcome is None:
+        return {**base, "state": "requested", **({"note": note} if note else {})}
+    if command.state != "applied":
+        return {**base, "state": "declined", "refusal": refusal_of(command.outcome)}
+    return {**base, **render_outcome(command.outcome)}
+
+
+def render_outcome(outcome: dict[str, Any]) -> dict[str, Any]:
+    """What a change did, or why it did not happen."""
+    names = ("line", "sku", "from_quantity", "to_quantity")
+    before, after = outcome["total_before_minor"], outcome["total_after_minor"]
+    noun: dict[str, Any] = {
+        "state": outcome["state"],
+        "lines": [dict(zip(names, line, strict=True)) for line in outcome["lines"]],
+        "money": {
+            "total_before_minor": before,
+            "total_after_minor": after,
+            "delta_minor": after - before,
+            "tax_delta_minor": outcome["tax_delta_minor"],
+            "additional_authorization_minor": outcome["additional_authorization_minor"],
+        },
+        "promise": {"from": outcome["promised_before"], "to": outcome["promised_by"]},
+        "order_version": outcome["order_version"],
+    }
+    if outcome["state"] == "declined":
+        noun["refusal"] = refusal_of(outcome)
+    return noun

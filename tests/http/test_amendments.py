@@ -1,0 +1,77 @@
+"""Changes of an order in flight over HTTP: tried first, done, declined, refused, listed."""
+
+from tests.support.front_desk import FrontDesk
+
+WAIT = {"prefer": "wait=15"}
+
+MORE = {"changes": [{"op": "set_quantity", "line": 1, "quantity": 3}], "reason": "customer_request"}
+
+
+async def test_a_change_is_tried_first_and_then_done(desk: FrontDesk) -> None:
+    """CAP-H03, CAP-H07: the preview names money, promise, nodes and effort; confirming does that."""
+    # given
+    await desk.shop.stocks("SHELF", EAST=5)
+    order = await desk.place(("SHELF", 2))
+    await desk.at_node(order["id"])
+    agent = await desk.known("service")
+    path = f"/v1/orders/{order['id']}/amendments"
+    # when
+    plan = (await agent.post(path, {**MORE, "dry_run": True})).json()
+    unchanged = (await agent.get(f"/v1/orders/{order['id']}")).json()
+    done = await agent.post(path, MORE, WAIT)
+    # then
+    assert plan["allowed"], plan
+    assert unchanged["lines"] == (await agent.get(f"/v1/orders/{order['id']}")).json()["lines"][:1]
+    assert done.status_code == 201, done.text
+    amendment = done.json()
+    assert amendment["state"] == "confirmed"
+    assert amendment["lines"] == plan["lines"]
+    assert amendment["lines"][0]["from_quantity"] == 2
+    assert amendment["lines"][0]["to_quantity"] == 3
+    assert amendment["money"] == plan["money"]
+    assert amendment["money"]["delta_minor"] == amendment["money"]["additional_authorization_minor"] == 1000
+    assert plan["sourcing"] == [{"line": 2, "node": "EAST", "quantity": 1}]
+    assert plan["cost_of_change"] == {"nodes_asked": [], "labels_voided": 0}
+    listed = (await agent.get(path)).json()["data"]
+    assert [one["id"] for one in listed] == [amendment["id"]]
+    assert (await agent.get(done.headers["Location"])).json()["state"] == "confirmed"
+
+
+async def test_what_is_declined_leaves_the_order_and_says_why(desk: FrontDesk) -> None:
+    """402 where the payment says no, 409 where there is no stock; both are listed as declined."""
+    # given
+    await desk.shop.stocks("BENCH", EAST=3)
+    order = await desk.place(("BENCH", 2))
+    await desk.at_node(order["id"])
+    agent = await desk.known("service")
+    path = f"/v1/orders/{order['id']}/amendments"
+    # when
+    unpaid = await agent.post(path, {**MORE, "reference": "pm_declined"}, WAIT)
+    many = {"changes": [{"op": "set_quantity", "line": 1, "quantity": 9}]}
+    tried = (await agent.post(path, {**many, "dry_run": True})).json()
+    short = await agent.post(path, many, WAIT)
+    # then
+    assert (unpaid.status_code, unpaid.json()["decline_code"]) == (402, "card_declined")
+    assert (tried["allowed"], tried["refusal"]["reason"]) == (False, "out_of_stock")
+    assert short.status_code == 409
+    assert short.json()["lines"] == [{"line": 2, "sku": desk.shop.sku("BENCH"), "requested": 7, "available": 1}]
+    assert [one["state"] for one in (await agent.get(path)).json()["data"]] == ["declined", "declined"]
+
+
+async def test_the_storefront_is_too_late_once_a_node_has_the_work(desk: FrontDesk) -> None:
+    """CAP-H06: the cut-off rules are the same in preview and command."""
+    # given
+    await desk.shop.stocks("STOOL", EAST=5)
+    order = await desk.place(("STOOL", 2))
+    await desk.at_node(order["id"])
+    storefront = await desk.known("storefront")
+    path = f"/v1/orders/{order['id']}/amendments"
+    # when
+    plan = (await storefront.post(path, {**MORE, "dry_run": True})).json()
+    refused = await storefront.post(path, MORE, WAIT)
+    malformed = await storefront.post(path, {"changes": [{"op": "repaint"}]}, WAIT)
+    # then
+    assert (plan["allowed"], plan["refusal"]["reason"]) == (False, "cut_off_passed")
+    assert (refused.status_code, refused.json()["reason"]) == (409, "cut_off_passed")
+    assert refused.json()["alternative"] == plan["refusal"]["alternative"] == "cancel"
+    assert malformed.status_code == 422
