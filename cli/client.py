@@ -96,6 +96,17 @@ class CancellationView(View):
     refusal: Json | None = None
 
 
+class AmendmentView(View):
+    """A change of an order and what became of it."""
+
+    id: str
+    state: str
+    lines: list[Json] = []
+    money: Json | None = None
+    promise: Json | None = None
+    refusal: Json | None = None
+
+
 class HoldView(View):
     """A hold and what became of it."""
 
@@ -278,6 +289,24 @@ class AccordClient:
         path = f"/v1/orders/{order}/cancellations"
         body = {"reason": reason, "lines": _lines(lines), "dry_run": True}
         return await self._send("POST", path, body=body, key=_fresh_key())
+
+    async def amend(self, order: str, body: Json, key: str | None = None) -> AmendmentView:
+        """Change an order: `changes`, and perhaps `reason` and `reference`.
+
+        Raises:
+            ApiProblem: the order's rules refuse it, or it was declined.
+        """
+        path = f"/v1/orders/{order}/amendments"
+        return _read(AmendmentView, await self._send("POST", path, body=body, key=key or _fresh_key()))
+
+    async def amendment(self, order: str, amendment_id: str) -> AmendmentView:
+        """What became of a change so far."""
+        return _read(AmendmentView, await self._send("GET", f"/v1/orders/{order}/amendments/{amendment_id}"))
+
+    async def preview_amend(self, order: str, body: Json) -> Json:
+        """What the change would do now; changes nothing."""
+        path = f"/v1/orders/{order}/amendments"
+        return await self._send("POST", path, body={**body, "dry_run": True}, key=_fresh_key())
 
     async def place_hold(self, order: str, body: Json, key: str | None = None) -> HoldView:
         """Stop steps of an order: `type`, and perhaps `line`, `blocks`, `lasts_s`, `reason`.

@@ -45,9 +45,10 @@ def names(app: typer.Typer) -> set[str]:
 
 def _add_heavy(app: typer.Typer, chosen: tuple[str, ...]) -> None:
     if "orders" in chosen:
-        from cli import holds, notices
+        from cli import amending, holds, notices
         from cli.orders import app as orders
 
+        amending.add_to(orders)
         holds.add_to(orders)
         notices.add_to(orders)
         app.add_typer(orders, name="orders")

@@ -1,0 +1,133 @@
+"""`accord orders amend`: change an order in flight, tried first or done."""
+
+import asyncio
+import re
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from cli.bodies import WantedError
+from cli.client import AccordClient, AmendmentView
+from cli.holds import KeyOption, Reason
+from cli.orders import OrderArgument, WaitSeconds, reference, refusals
+from cli.output import AsJson, ExitCode, document
+from cli.show import refusal_text
+from cli.target import ApiKey, ApiUrl, find_target, open_client
+
+T = TypeVar("T")
+_POLL_S = 0.5
+_SET = re.compile(r"(\d+)=(\d+)")
+_ADD = re.compile(r"([^=@]+)=(\d+)@(\d+)")
+_SUBSTITUTE = re.compile(r"(\d+)=([^@]+)(?:@(\d+))?")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Put the command beside the others about orders."""
+    app.command()(amend)
+
+
+def amend(  # noqa: PLR0917 - each option is a parameter
+    order: OrderArgument,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Wanted units of a line, as NUMBER=UNITS.")] = None,
+    add: Annotated[list[str] | None, typer.Option(help="A new line, as SKU=UNITS@PRICE in minor units.")] = None,
+    substitute: Annotated[
+        list[str] | None, typer.Option(help="Another item for a line, as NUMBER=SKU or NUMBER=SKU@PRICE.")
+    ] = None,
+    service: Annotated[str | None, typer.Option(help="standard or express.")] = None,
+    by: Annotated[str | None, typer.Option(help="The day it is wanted by, like 2026-12-01.")] = None,
+    reason: Reason = "customer_request",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would do.")] = False,
+    wait: WaitSeconds = 0,
+    key: KeyOption = None,
+    api_url: ApiUrl = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change an order in flight: all of it or nothing. What it costs more is authorized first."""
+    with refusals(as_json):
+        changes = wanted_changes(set_ or (), add or (), substitute or (), service, by)
+        body = {"changes": changes, "reason": reason}
+        if dry_run:
+            plan = _call(lambda c: c.preview_amend(reference(order), body), api_url, api_key)
+            document(plan)
+            if not plan.get("allowed"):
+                raise typer.Exit(ExitCode.REFUSED)
+            return
+        done = _call(lambda c: _until_decided(c, reference(order), body, key, wait), api_url, api_key)
+    if as_json:
+        document(done.document)
+    else:
+        print(amendment_text(done))
+    if done.state == "declined":
+        raise typer.Exit(ExitCode.REFUSED)
+
+
+def wanted_changes(
+    sets: Sequence[str], adds: Sequence[str], substitutes: Sequence[str], service: str | None, by: str | None
+) -> list[dict[str, Any]]:
+    """The changes as the API takes them.
+
+    Raises:
+        WantedError: one of them does not read as it should, or there is none.
+    """
+    changes: list[dict[str, Any]] = []
+    for line, units in (_read(_SET, text, "NUMBER=UNITS") for text in sets):
+        changes.append({"op": "set_quantity", "line": int(line), "quantity": int(units)})
+    for sku, units, price in (_read(_ADD, text, "SKU=UNITS@PRICE") for text in adds):
+        changes.append({"op": "add_line", "sku": sku, "quantity": int(units), "unit_price_minor": int(price)})
+    for line, sku, price in (_read(_SUBSTITUTE, text, "NUMBER=SKU or NUMBER=SKU@PRICE") for text in substitutes):
+        priced = {"unit_price_minor": int(price)} if price else {}
+        changes.append({"op": "substitute", "line": int(line), "sku": sku, **priced})
+    if service:
+        changes.append({"op": "set_service_level", "service_level": service})
+    if by:
+        changes.append({"op": "set_requested_by", "requested_by": by})
+    if not changes:
+        raise WantedError("nothing to change: name --set, --add, --substitute, --service or --by")
+    return changes
+
+
+def amendment_text(done: AmendmentView) -> str:
+    """A change in a few lines."""
+    lines = [f" Change {done.id}: {done.state}"]
+    lines += [
+        f"   line {one['line']} ({one['sku']}): {one['from_quantity']} -> {one['to_quantity']}" for one in done.lines
+    ]
+    if done.money:
+        lines.append(f"   owed {done.money['total_before_minor']} -> {done.money['total_after_minor']} minor units")
+    if done.promise and done.promise["to"]:
+        lines.append(f"   promised by {done.promise['to']}")
+    if done.refusal:
+        lines.append(f"   {refusal_text(done.refusal)}")
+    return "\n".join(lines)
+
+
+async def _until_decided(
+    client: AccordClient, order: str, body: dict[str, Any], key: str | None, wait: int
+) -> AmendmentView:
+    found = await client.get_order(order)
+    done = await client.amend(found.id, body, key)
+    for _ in range(int(wait / _POLL_S)):
+        if done.state != "requested":
+            break
+        await asyncio.sleep(_POLL_S)
+        done = await client.amendment(found.id, done.id)
+    return done
+
+
+def _read(pattern: re.Pattern[str], text: str, form: str) -> tuple[str, ...]:
+    found = pattern.fullmatch(text)
+    if found is None:
+        raise WantedError(f"{text!r} does not read as {form}")
+    return found.groups()
+
+
+def _call(ask: Callable[[AccordClient], Coroutine[Any, Any, T]], url: str | None, key: str | None) -> T:
+    target = find_target(url, key)
+
+    async def run() -> T:
+        async with open_client(target, "ops", patience_s=8.0) as client:
+            return await ask(client)
+
+    return asyncio.run(run())

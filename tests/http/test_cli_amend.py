@@ -1,0 +1,48 @@
+"""`accord orders amend` as a person meets it: tried first, done, refused."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from cli.amending import amendment_text, wanted_changes
+from cli.bodies import WantedError
+from cli.client import AmendmentView
+from tests.support.front_desk import FrontDesk
+
+
+def test_options_become_changes() -> None:
+    """Each option is one operation of the API."""
+    found = wanted_changes(["2=5"], ["MUG-BLUE=2@1200"], ["1=LAMP", "3=RUG@900"], "express", "2026-12-01")
+    assert found == [
+        {"op": "set_quantity", "line": 2, "quantity": 5},
+        {"op": "add_line", "sku": "MUG-BLUE", "quantity": 2, "unit_price_minor": 1200},
+        {"op": "substitute", "line": 1, "sku": "LAMP"},
+        {"op": "substitute", "line": 3, "sku": "RUG", "unit_price_minor": 900},
+        {"op": "set_service_level", "service_level": "express"},
+        {"op": "set_requested_by", "requested_by": "2026-12-01"},
+    ]
+
+
+@pytest.mark.parametrize("given", [([], [], []), (["two=5"], [], []), ([], ["MUG=2"], []), ([], [], ["1="])])
+def test_what_does_not_read_is_a_usage_error(given: Sequence[Any]) -> None:
+    """Named with the form that was expected, before anything is sent."""
+    with pytest.raises(WantedError):
+        wanted_changes(*given, None, None)
+
+
+async def test_the_client_tries_and_amends(desk: FrontDesk) -> None:
+    """What the command prints is what the API said."""
+    # given
+    await desk.shop.stocks("CHAIR", EAST=5)
+    order = await desk.place(("CHAIR", 2))
+    await desk.at_node(order["id"])
+    agent = await desk.known("service")
+    path = f"/v1/orders/{order['id']}/amendments"
+    body = {"changes": wanted_changes(["1=3"], [], [], None, None), "reason": "customer_request"}
+    # when
+    done = AmendmentView.model_validate((await agent.post(path, body, {"prefer": "wait=15"})).json())
+    # then
+    text = amendment_text(done)
+    assert f"line 1 ({desk.shop.sku('CHAIR')}): 2 -> 3" in text
+    assert f"Change {done.id}: confirmed" in text
