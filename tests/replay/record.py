@@ -11,11 +11,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from domain.amendment import SetQuantity, SetShipTo, Substitute
 from domain.ids import derived_id
 from domain.orders import CarrierEventType, HoldBlock, HoldType, NodeTrouble, ReportKind
 from tests.support.eventually import eventually
 from tests.support.serving import serving
-from tests.support.shop import Order, Shop
+from tests.support.shop import ZONE, Order, Shop
 from tests.support.stack import RunStack, start_run_stack
 
 HISTORIES = Path(__file__).with_name("histories")
@@ -335,6 +336,38 @@ async def hold_limits(shop: Shop) -> Order:
     return order
 
 
+async def amended(shop: Shop) -> Order:
+    """More units are authorized and added, another item takes the place of some, one is dropped again."""
+    await shop.stocks("LAMP", EAST=3)
+    await shop.stocks("MUG", EAST=1)
+    order = await shop.held(("LAMP", 2))
+    await shop.amend(order, SetQuantity(line=1, quantity=3))
+    await shop.amend(order, Substitute(line=1, sku=shop.sku("MUG"), quantity=1), command_id="amend-2")
+    await shop.amend(order, SetQuantity(line=1, quantity=1), command_id="amend-3")
+    await shop.unheld(order)
+    await shop.sees_through(order)
+    return order
+
+
+async def amended_at_the_node(shop: Shop) -> Order:
+    """The node stops for a new address, its units go out anew; a further change is not paid and leaves them so."""
+    await shop.stocks("LAMP", EAST=3)
+    order = await shop.place(("LAMP", 1))
+    (first,) = await shop.released(order)
+    await shop.amend(order, SetShipTo(country="US", region="MA", zone_id=ZONE))
+    await shop.amend(order, SetQuantity(line=1, quantity=2), command_id="amend-2", reference="pm_declined")
+
+    async def second() -> dict[str, Any] | None:
+        parts = [p for p in await shop.parts(order) if p["fulfillment_id"] != first["fulfillment_id"]]
+        return parts[0] if parts and parts[0]["stage"] == "released" else None
+
+    part = await eventually(second)
+    await shop.ships(order, part)
+    await shop.delivers(order, part)
+    await order.handle.result()
+    return order
+
+
 JOURNEYS: dict[str, tuple[Journey, dict[str, int]]] = {
     "happy": (happy, {}),
     "split": (split, {}),
@@ -363,6 +396,8 @@ JOURNEYS: dict[str, tuple[Journey, dict[str, int]]] = {
     "held": (held, {}),
     "hold_rejected": (hold_rejected, {}),
     "hold_limits": (hold_limits, SHORT_HOLD),
+    "amended": (amended, {}),
+    "amended_at_the_node": (amended_at_the_node, {}),
 }
 
 
