@@ -19,7 +19,7 @@ from tests.support.eventually import eventually
 from tests.support.shop import ZONE, Order, Shop
 
 T = TypeVar("T")
-PATIENCE_S = 150
+PATIENCE_S = 300
 Part = dict[str, Any]
 
 
