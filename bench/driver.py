@@ -93,7 +93,7 @@ def _one_line(order: PlannedOrder) -> PlannedOrder:
     total = line["unit_price_minor"]
     tender: dict[str, Any] = {**order.body["tenders"][0], "reference": PAYS, "amount_minor": total}
     body = {**order.body, "lines": [line], "shipping": {"price_minor": 0}, "tenders": [tender], "total_minor": total}
-    return replace(order, body=body, reference=PAYS, cancel=None, cancel_after_s=0.0)
+    return replace(order, body=body, reference=PAYS, changes=())
 
 
 async def drive(load: Load) -> Driven:
@@ -129,7 +129,8 @@ def _problems(run: RetailRun, plan: RetailPlan) -> list[str]:
 
 
 def _ended_as_planned(order: OrderView, planned: PlannedOrder) -> bool:
-    may_be_cancelled = planned.cancel in (Moment.AT_ONCE, Moment.IN_FLIGHT) or planned.reference == "pm_declined"
+    in_time = any(change.moment is not Moment.LATE for change in planned.changes)
+    may_be_cancelled = in_time or planned.reference == "pm_declined"
     return order.status == "completed" or (order.status == "cancelled" and may_be_cancelled)
 
 

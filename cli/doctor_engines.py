@@ -115,13 +115,14 @@ def check_providers(settings: Settings) -> Iterator[Finding]:
     """Ask every provider about a request that nobody has made: that changes nothing."""
     from providers.catalog import AdapterNotSetUp, ProviderChoice, UnknownAdapterError, make_providers
     from providers.simulation import SimulationVersionError
-    from worker import smtp_account
 
     names = {kind: getattr(settings, setting) for kind, setting in PROVIDERS.items()}
     simulated = [kind for kind, name in names.items() if name == "simulated"]
     if len(simulated) == len(names) and not settings.simulated_state.exists():
         yield Finding(Verdict.OK, "providers are simulated and have not been used yet")  # looking would make the file
         return
+    from worker import smtp_account  # last: with a stranger among the rooms it cannot be imported
+
     choice = ProviderChoice(**names, simulated_state=settings.simulated_state, smtp=smtp_account(settings))
     try:
         with make_providers(choice) as providers:
