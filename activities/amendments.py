@@ -85,9 +85,7 @@ class Amend(Frozen):
     no_longer_owed_minor: tuple[tuple[int, int], ...] = ()  # line number, amount cancelled so far
     owed_before_minor: int
     owed_after_minor: int
-    tax_delta_minor: int
     requested_by: date | None = None
-    new_promise: bool = False
     address: bool = False  # the vault has another address for it
     actor: Actor = SYSTEM
     command: CommandRef | None = None
@@ -118,12 +116,11 @@ AmendResult = Annotated[Amended | NotAmended, Field(discriminator="kind")]
 
 
 class DeclineAsk(Frozen):
-    """A change does not happen. Units that nodes have stopped for it are open again and will be sourced as before."""
+    """A change does not happen."""
 
     order_id: str
     command_id: str
     code: str
-    taken: tuple[TakenPart, ...] = ()
     tender_id: str | None = None
     actor: Actor = SYSTEM
     command: CommandRef | None = None
@@ -255,19 +252,10 @@ async def preview(engine: AsyncEngine, ask: Amend) -> AmendResult:
 
 
 async def _begin(change: OrderChange, ask: Begin) -> None:
-    row = amendments.AmendmentRow(
-        amendment_id=ask.amendment_id,
-        command_id=ask.command_id,
-        kinds=ask.kinds,
-        generation=ask.generation,
-        owed_before_minor=ask.owed_before_minor,
-        owed_after_minor=ask.owed_after_minor,
-        actor=ask.actor,
-    )
     if ask.tender_id is not None:
         await _want_more(change, ask, ask.tender_id)
     await fulfillment.ask_to_stop(change.connection, ask.asked, change.now, change.rules.node_stop_answer_s)
-    if await amendments.put(change.connection, ask.order_id, row, change.now):
+    if await amendments.put(change.connection, ask.order_id, _row(ask), change.now):
         nodes = [(await fulfillment.read(change.connection, f))["node_id"] for f in ask.asked]
         change.say(
             "amendment.requested",
@@ -277,6 +265,18 @@ async def _begin(change: OrderChange, ask: Begin) -> None:
             more_minor=ask.amount_minor,
             nodes=tuple(nodes),
         )
+
+
+def _row(ask: Begin | Amend) -> amendments.AmendmentRow:
+    return amendments.AmendmentRow(
+        amendment_id=ask.amendment_id,
+        command_id=ask.command_id,
+        kinds=ask.kinds,
+        generation=ask.generation,
+        owed_before_minor=ask.owed_before_minor,
+        owed_after_minor=ask.owed_after_minor,
+        actor=ask.actor,
+    )
 
 
 async def _want_more(change: OrderChange, ask: Begin, tender_id: str) -> None:
@@ -317,16 +317,7 @@ async def _carry_out(change: OrderChange, ask: Amend) -> Amended:
         await amendments.use_address(connection, order_id, ask.command_id)
     _tell(change, ask)
     result = Amended(version=0) if plan is None else await _hold(change, ask, plan)
-    row = amendments.AmendmentRow(
-        amendment_id=ask.amendment_id,
-        command_id=ask.command_id,
-        kinds=ask.kinds,
-        generation=ask.generation,
-        owed_before_minor=ask.owed_before_minor,
-        owed_after_minor=ask.owed_after_minor,
-        actor=ask.actor,
-    )
-    await amendments.put(connection, order_id, row, change.now)
+    await amendments.put(connection, order_id, _row(ask), change.now)
     await amendments.decide(connection, order_id, ask.command_id, "confirmed", None, change.now)
     if ask.command:
         change.settle_command(ask.command.record(), ask.actor)
@@ -437,7 +428,6 @@ async def _recorded(change: OrderChange, ask: Amend) -> Amended:
 
 
 async def _decline(change: OrderChange, ask: DeclineAsk) -> None:
-    await _take(change, ask.taken, f"{ask.command_id}:stopped")
     if ask.tender_id:
         await amendments.give_up_tender(change.connection, ask.tender_id)
     await amendments.drop_address(change.connection, ask.order_id, ask.command_id)

@@ -8,12 +8,12 @@ from fastapi.responses import JSONResponse, Response
 from activities.amendments import Amend, AmendResult, NotAmended, preview
 from api.amendment_models import AMENDMENT, Amendment, AmendmentList, AmendmentPlanOut, AmendOrderIn
 from api.cancellations import command_headers, fresh_command_id
-from api.commanding import ORDER_CLOSED, Message, Outcome, command, refusal
+from api.commanding import Message, Outcome, command, not_allowed, previewed, refusal
 from api.front import Call, CurrentCall
-from api.gateway import Pending, Refused, ask
+from api.gateway import Refused
 from api.orders import PRIVATE, OrderId
 from api.problems import Problem, not_found
-from api.rendering import ALTERNATIVES, refusal_of
+from api.rendering import refusal_of
 from api.routing import COMMAND_PROBLEMS, KEY_HEADER, WAIT_HEADER, Routes
 from domain.ids import derived_id
 from domain.permissions import actor_of
@@ -22,8 +22,6 @@ from store.reads import OrderHead
 from workflows.messages import AmendOrder
 
 routes = Routes()
-
-_PREVIEW_S = 3.0
 
 
 @routes.add(
@@ -72,19 +70,12 @@ async def amend(call: CurrentCall, order_id: OrderId) -> Response:
 async def _plan(call: Call, head: OrderHead, content: AmendOrder) -> dict[str, Any]:
     """What the order's rules say, and what stock and calendars say: the change, done and rolled back."""
     base: dict[str, Any] = {"dry_run": True, "order_version": head.version}
-    said: Any = Refused(ORDER_CLOSED, f"The order is {head.status}.")
-    if not head.terminal:
-        said = await ask(call.front.client, head.order_id, "preview_amend", _PREVIEW_S, content)
-    if isinstance(said, Pending):
-        text = "The order did not answer the preview. Commands are accepted all the same."
-        raise Problem("engine-unavailable", text, retry_after_s=2)
-    if isinstance(said, dict) and "code" in said:
-        said = Refused(said["code"], said["detail"], alternative=said["alternative"])
+    said = await previewed(call, head, "preview_amend", content)
     if isinstance(said, Refused):
-        return {**base, **_not_allowed(said.code, said.detail, said.alternative)}
+        return {**base, **not_allowed(said)}
     tried: AmendResult = await preview(call.front.engine, Amend.model_validate(said["ask"]))
     if isinstance(tried, NotAmended):
-        return {**base, **_not_allowed(tried.code, tried.detail, None)}
+        return {**base, **not_allowed(Refused(tried.code, tried.detail))}
     told = render_outcome(said["outcome"])
     promised = str(tried.promised_by) if tried.promised_by else told["promise"]["to"]
     sourcing = [{"line": n, "node": node, "quantity": q} for n, node, q in tried.placements]
@@ -97,11 +88,6 @@ async def _plan(call: Call, head: OrderHead, content: AmendOrder) -> dict[str, A
         "sourcing": sourcing,
         "cost_of_change": {"nodes_asked": list(said["asked"]), "labels_voided": said["labels"]},
     }
-
-
-def _not_allowed(code: str, detail: str, alternative: str | None) -> dict[str, Any]:
-    told = {"reason": code, "detail": detail, "alternative": alternative or ALTERNATIVES.get(code)}
-    return {"allowed": False, "refusal": told}
 
 
 def _declined(head: OrderHead, outcome: Outcome) -> Problem:

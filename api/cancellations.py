@@ -8,12 +8,12 @@ from fastapi.responses import JSONResponse, Response
 
 from api import examples
 from api.answers import Cancellation, CancellationList, CancellationPlanOut, TenderAdded
-from api.commanding import ORDER_CLOSED, Message, Outcome, command
+from api.commanding import Message, Outcome, command, not_allowed, previewed
 from api.front import Call, CurrentCall
-from api.gateway import Pending, Refused, ask
+from api.gateway import Refused
 from api.orders import PRIVATE, OrderId, etag
 from api.problems import Problem, not_found
-from api.rendering import ALTERNATIVES, cancellation_id, render_cancel_outcome, render_cancellation
+from api.rendering import cancellation_id, render_cancel_outcome, render_cancellation
 from api.routing import COMMAND_PROBLEMS, KEY_HEADER, WAIT_HEADER, Routes
 from api.schemas import AddTender, RequestCancellation
 from domain.ids import new_id
@@ -25,8 +25,6 @@ from store.reads import OrderHead, read_order
 from workflows.messages import CancelOrder, LineUnits, PaymentEvent
 
 routes = Routes()
-
-_PREVIEW_S = 3.0
 
 
 def command_headers(location: str, outcome: Outcome, preference: dict[str, str]) -> dict[str, str]:
@@ -91,21 +89,11 @@ async def request(call: CurrentCall, order_id: OrderId) -> Response:
 
 async def _plan(call: Call, head: OrderHead, lines: tuple[LineUnits, ...]) -> dict[str, Any]:
     """What the order's own rules say about cancelling it now."""
-    if head.terminal:
-        said: Any = Refused(ORDER_CLOSED, f"The order is {head.status}.")
-    else:
-        role = actor_of(call.principal, call.operation_id).role
-        said = await ask(call.front.client, head.order_id, "preview_cancel", _PREVIEW_S, lines, role)
-    if isinstance(said, Pending):
-        text = "The order did not answer the preview. Commands are accepted all the same."
-        raise Problem("engine-unavailable", text, retry_after_s=2)
-    if isinstance(said, dict) and "code" in said:
-        said = Refused(said["code"], said["detail"], alternative=said["alternative"])
+    role = actor_of(call.principal, call.operation_id).role
+    said = await previewed(call, head, "preview_cancel", lines, role)
     base: dict[str, Any] = {"dry_run": True, "order_version": head.version}
     if isinstance(said, Refused):
-        alternative = said.alternative or ALTERNATIVES.get(said.code)
-        told = {"reason": said.code, "detail": said.detail, "alternative": alternative}
-        return {**base, "allowed": False, "refusal": told}
+        return {**base, **not_allowed(said)}
     row = await call.front.read(lambda c: read_order(c, call.principal, call.operation_id, head.order_id))
     return {**base, "allowed": True, **_planned(said, row or {})}
 

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.front import Call, Wait
-from api.gateway import Answered, Closed, Pending, Refused, Sent, send_command
+from api.gateway import Answered, Closed, Pending, Refused, Sent, ask, send_command
 from api.problems import Problem, not_found
 from api.rendering import ALTERNATIVES
 from domain.orders import Actor, Frozen
@@ -39,6 +39,7 @@ from workflows.messages import (
 )
 
 _MARGIN_S = 1.0
+_PREVIEW_S = 3.0
 _MAYBE_EARLY = ("not_yet", "illegal_transition")
 _PAUSES_S = (0.1, 0.3, 0.6)
 ORDER_CLOSED = "order_closed"
@@ -269,6 +270,29 @@ def _refused(told: dict[str, Any]) -> Refused:
         state=told.get("state"),
         lines=tuple(told.get("lines") or ()),
     )
+
+
+async def previewed(call: Call, head: OrderHead, query: str, *arguments: object) -> Any:
+    """What the order says that a command would do now; or Refused, also where the order is over.
+
+    Raises:
+        Problem: the order did not answer.
+    """
+    if head.terminal:
+        return Refused(ORDER_CLOSED, f"The order is {head.status}.")
+    said = await ask(call.front.client, head.order_id, query, _PREVIEW_S, *arguments)
+    if isinstance(said, Pending):
+        text = "The order did not answer the preview. Commands are accepted all the same."
+        raise Problem("engine-unavailable", text, retry_after_s=2)
+    if isinstance(said, dict) and "code" in said:
+        return Refused(said["code"], said["detail"], alternative=said["alternative"])
+    return said
+
+
+def not_allowed(said: Refused) -> dict[str, Any]:
+    """A preview that ends with a refusal."""
+    alternative = said.alternative or ALTERNATIVES.get(said.code)
+    return {"allowed": False, "refusal": {"reason": said.code, "detail": said.detail, "alternative": alternative}}
 
 
 def refusal(head: OrderHead, action: str, said: Refused) -> Problem:

@@ -175,7 +175,6 @@ class AmendmentPlan(Frozen):
     taken: CancellationPlan | None = None
     added: tuple[AddedLine, ...] = ()
     requested_by: date | None = None
-    new_promise: bool = False  # the customer's own change makes a new original promise
     owed_before_minor: int
     owed_after_minor: int
     tax_delta_minor: int
@@ -228,7 +227,6 @@ def plan_amendment(state: OrderState, changes: Sequence[Change], actor: Actor | 
         taken=taken,
         added=added,
         requested_by=requested,
-        new_promise=bool(moved or added),
         owed_before_minor=state.owed_minor,
         owed_after_minor=owed_after,
         tax_delta_minor=_tax_of(added) - _tax_removed(state, removed),

@@ -13,9 +13,9 @@ from store.vault import Sealed
 
 _PUT = text("""
 INSERT INTO amendments (amendment_id, order_id, command_id, state, kinds, generation, owed_before_minor,
-  owed_after_minor, tender_id, actor, requested_at)
+  owed_after_minor, actor, requested_at)
 VALUES (:amendment_id, :order_id, :command_id, 'requested', :kinds, :generation, :owed_before_minor,
-  :owed_after_minor, :tender_id, CAST(:actor AS jsonb), :now)
+  :owed_after_minor, CAST(:actor AS jsonb), :now)
 ON CONFLICT (order_id, command_id) DO NOTHING RETURNING amendment_id
 """)
 _DECIDE = text("""
@@ -87,7 +87,6 @@ class AmendmentRow:
     owed_before_minor: int
     owed_after_minor: int
     actor: Actor
-    tender_id: str | None = None
 
 
 @dataclass(frozen=True)

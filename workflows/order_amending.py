@@ -435,9 +435,7 @@ class OrderAmending(OrderPaying):
             no_longer_owed_minor=self._owed_less_by(plan),
             owed_before_minor=plan.owed_before_minor,
             owed_after_minor=plan.owed_after_minor,
-            tax_delta_minor=plan.tax_delta_minor,
             requested_by=plan.requested_by or self.s.requested_by,
-            new_promise=plan.new_promise,
             address=any(isinstance(change, SetShipTo) for change in command.changes),
             actor=actor,
         )

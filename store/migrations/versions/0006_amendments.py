@@ -19,7 +19,6 @@ CREATE TABLE amendments (
   generation int NOT NULL,
   owed_before_minor bigint NOT NULL,
   owed_after_minor bigint NOT NULL CHECK (owed_after_minor >= 0),
-  tender_id text REFERENCES tenders,
   actor jsonb NOT NULL,
   requested_at timestamptz NOT NULL,
   decided_at timestamptz,
