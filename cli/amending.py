@@ -2,8 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Annotated, Any, TypeVar
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
 
@@ -13,9 +13,8 @@ from cli.holds import KeyOption, Reason
 from cli.orders import OrderArgument, WaitSeconds, reference, refusals
 from cli.output import AsJson, ExitCode, document
 from cli.show import refusal_text
-from cli.target import ApiKey, ApiUrl, find_target, open_client
+from cli.target import ApiKey, ApiUrl, call_api
 
-T = TypeVar("T")
 _POLL_S = 0.5
 _SET = re.compile(r"(\d+)=(\d+)")
 _ADD = re.compile(r"([^=@]+)=(\d+)@(\d+)")
@@ -49,12 +48,12 @@ def amend(  # noqa: PLR0917 - each option is a parameter
         changes = wanted_changes(set_ or (), add or (), substitute or (), service, by)
         body = {"changes": changes, "reason": reason}
         if dry_run:
-            plan = _call(lambda c: c.preview_amend(reference(order), body), api_url, api_key)
+            plan = call_api(lambda c: c.preview_amend(reference(order), body), api_url, api_key)
             document(plan)
             if not plan.get("allowed"):
                 raise typer.Exit(ExitCode.REFUSED)
             return
-        done = _call(lambda c: _until_decided(c, reference(order), body, key, wait), api_url, api_key)
+        done = call_api(lambda c: _until_decided(c, reference(order), body, key, wait), api_url, api_key)
     if as_json:
         document(done.document)
     else:
@@ -121,13 +120,3 @@ def _read(pattern: re.Pattern[str], text: str, form: str) -> tuple[str, ...]:
     if found is None:
         raise WantedError(f"{text!r} does not read as {form}")
     return found.groups()
-
-
-def _call(ask: Callable[[AccordClient], Coroutine[Any, Any, T]], url: str | None, key: str | None) -> T:
-    target = find_target(url, key)
-
-    async def run() -> T:
-        async with open_client(target, "ops", patience_s=8.0) as client:
-            return await ask(client)
-
-    return asyncio.run(run())

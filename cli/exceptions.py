@@ -2,19 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 import typer
 
 from cli.client import AccordClient, CaseView
 from cli.orders import reference, refusals
 from cli.output import AsJson, ExitCode, document, people, program
-from cli.target import ApiKey, ApiUrl, find_target, open_client
+from cli.target import ApiKey, ApiUrl, call_api
 
 app = typer.Typer(help="List, take and resolve what needs a person.", no_args_is_help=True)
 
-T = TypeVar("T")
 CaseArgument = Annotated[str, typer.Argument(help="Id of the case (exc_...).")]
 _OPEN = ("open", "assigned", "escalated")
 _POLL_S = 0.3
@@ -39,7 +37,7 @@ def list_(
     names = {"owner": owner, "state": state or list(_OPEN), "code": code, "assignee": assignee}
     wanted = {**names, "order": reference(order) if order else None}
     with refusals(as_json):
-        cases = _call(lambda c: c.list_cases(limit, **wanted), api_url, api_key)
+        cases = call_api(lambda c: c.list_cases(limit, **wanted), api_url, api_key)
     if as_json:
         document({"data": [case.document for case in cases]})
         return
@@ -59,7 +57,7 @@ def assign(
 ) -> None:
     """Give a case to somebody, or take it."""
     with refusals(as_json):
-        found = _call(lambda c: c.assign_case(case, to), api_url, api_key)
+        found = call_api(lambda c: c.assign_case(case, to), api_url, api_key)
     _show(found, as_json)
 
 
@@ -77,7 +75,7 @@ def resolve(
 ) -> None:
     """Resolve a case: the order does the step again, cancels what has not left, or is told nothing."""
     with refusals(as_json):
-        found = _call(lambda c: _resolve(c, case, choice, key, wait), api_url, api_key)
+        found = call_api(lambda c: _resolve(c, case, choice, key, wait), api_url, api_key)
     _show(found, as_json)
     if found.resolution and found.resolution["state"] == "declined":
         people(f"the order refused: {found.resolution['reason']}")
@@ -111,13 +109,3 @@ async def _resolve(client: AccordClient, case: str, choice: str, key: str | None
         await asyncio.sleep(_POLL_S)
         found = await client.get_case(case)
     return found
-
-
-def _call(ask: Callable[[AccordClient], Coroutine[Any, Any, T]], url: str | None, key: str | None) -> T:
-    target = find_target(url, key)
-
-    async def run() -> T:
-        async with open_client(target, "ops", patience_s=8.0) as client:
-            return await ask(client)
-
-    return asyncio.run(run())

@@ -1,21 +1,18 @@
 """`accord orders hold` and `accord orders release`: stop an order for a while, and let it go on or cancel it."""
 
-import asyncio
 import re
-from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
 from cli.bodies import WantedError
-from cli.client import AccordClient, HoldView
+from cli.client import HoldView
 from cli.orders import OrderArgument, reference, refusals
 from cli.output import AsJson, ExitCode, document
 from cli.show import refusal_text
-from cli.target import ApiKey, ApiUrl, find_target, open_client
+from cli.target import ApiKey, ApiUrl, call_api
 
-T = TypeVar("T")
 _DURATION = re.compile(r"(\d{1,6})([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 KeyOption = Annotated[str | None, typer.Option("--idempotency-key", help="The same key again does it no second time.")]
@@ -51,7 +48,7 @@ def hold(  # noqa: PLR0917 - each option is a parameter
             body["line"] = line
         if lasts is not None:
             body["lasts_s"] = parse_duration(lasts)
-        held = _call(lambda c: c.place_hold(reference(order), body, key), api_url, api_key)
+        held = call_api(lambda c: c.place_hold(reference(order), body, key), api_url, api_key)
     _show(held, as_json)
 
 
@@ -68,7 +65,7 @@ def release(
     """End a hold: the order goes on; with --reject what it holds is cancelled."""
     body = {"decision": "reject" if reject else "release", "reason": reason}
     with refusals(as_json):
-        ended = _call(lambda c: c.release_hold(reference(order), hold_id, body, key), api_url, api_key)
+        ended = call_api(lambda c: c.release_hold(reference(order), hold_id, body, key), api_url, api_key)
     _show(ended, as_json)
 
 
@@ -111,13 +108,3 @@ def _show(held: HoldView, as_json: bool) -> None:
 
 def _day_time(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%d %b %H:%M UTC")
-
-
-def _call(ask: Callable[[AccordClient], Coroutine[Any, Any, T]], url: str | None, key: str | None) -> T:
-    target = find_target(url, key)
-
-    async def run() -> T:
-        async with open_client(target, "ops", patience_s=8.0) as client:
-            return await ask(client)
-
-    return asyncio.run(run())

@@ -1,18 +1,14 @@
 """`accord orders notices` and `accord orders resend`: what the customer was told, and telling it again."""
 
-import asyncio
-from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 import typer
 
-from cli.client import AccordClient, NoticeView
+from cli.client import NoticeView
 from cli.orders import OrderArgument, reference, refusals
 from cli.output import AsJson, document, people, program
-from cli.target import ApiKey, ApiUrl, find_target, open_client
-
-T = TypeVar("T")
+from cli.target import ApiKey, ApiUrl, call_api
 
 
 def add_to(app: typer.Typer) -> None:
@@ -24,7 +20,7 @@ def add_to(app: typer.Typer) -> None:
 def notices(order: OrderArgument, api_url: ApiUrl = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
     """List what the customer of an order was told, or is going to be."""
     with refusals(as_json):
-        found = _call(lambda c: c.notices(reference(order)), api_url, api_key)
+        found = call_api(lambda c: c.notices(reference(order)), api_url, api_key)
     if as_json:
         document({"data": [notice.document for notice in found]})
         return
@@ -46,7 +42,7 @@ def resend(
 ) -> None:
     """Send a notice again. The first one stays as it is, with what became of it."""
     with refusals(as_json):
-        new = _call(lambda c: c.resend(reference(order), notice, key), api_url, api_key)
+        new = call_api(lambda c: c.resend(reference(order), notice, key), api_url, api_key)
     if as_json:
         document(new.document)
         return
@@ -65,13 +61,3 @@ def row_text(notice: NoticeView) -> str:
 
 def _day_time(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%d %b %H:%M:%S UTC")
-
-
-def _call(ask: Callable[[AccordClient], Coroutine[Any, Any, T]], url: str | None, key: str | None) -> T:
-    target = find_target(url, key)
-
-    async def run() -> T:
-        async with open_client(target, "ops", patience_s=8.0) as client:
-            return await ask(client)
-
-    return asyncio.run(run())

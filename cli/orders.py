@@ -4,10 +4,10 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
@@ -15,12 +15,11 @@ from cli.bodies import Wanted, WantedError, find_city, order_body, parse_wanted
 from cli.client import AccordClient, ApiProblem, OrderView
 from cli.output import AsJson, ExitCode, document, document_line, leave, people, program
 from cli.show import cancellation_text, event_text, order_text, refusal_text, row_text
-from cli.target import ApiKey, ApiUrl, find_target, open_client, temporal_ui
+from cli.target import ApiKey, ApiUrl, call_api, temporal_ui
 from settings import load_settings
 
 app = typer.Typer(help="Place, list, show, follow and cancel orders.", no_args_is_help=True)
 
-T = TypeVar("T")
 OrderArgument = Annotated[str, typer.Argument(help="Order id (ord_...), order number, or external:CHANNEL:REFERENCE.")]
 WaitSeconds = Annotated[int, typer.Option("--wait", min=0, max=600, help="Wait so many seconds for the outcome.")]
 _POLL_S = 0.3
@@ -48,7 +47,7 @@ def create(  # noqa: PLR0917 - each option is a parameter
     """Place an order from a JSON file, or from options."""
     with refusals(as_json):
         body = _body(file, sku or [], city, payment, service)
-        order = _call(lambda c: _create(c, body, key, wait), "storefront", api_url, api_key)
+        order = call_api(lambda c: _create(c, body, key, wait), api_url, api_key, "storefront")
     if as_json:
         document(order.document)
     else:
@@ -75,7 +74,7 @@ def list_(
         return await client.list_orders(limit, status=status, waiting_on=waiting_on, channel=channel)
 
     with refusals(as_json):
-        orders = _call(ask, "ops", api_url, api_key)
+        orders = call_api(ask, api_url, api_key)
     if as_json:
         document({"data": [order.document for order in orders]})
         return
@@ -94,7 +93,7 @@ def show(order: OrderArgument, api_url: ApiUrl = None, api_key: ApiKey = None, a
         return found, await client.events(found.id)
 
     with refusals(as_json):
-        found, events = _call(ask, "ops", api_url, api_key)
+        found, events = call_api(ask, api_url, api_key)
     if as_json:
         document({**found.document, "events": [event.document for event in events]})
         return
@@ -111,7 +110,7 @@ def watch(
 ) -> None:
     """Follow an order's timeline until the order has ended."""
     with refusals(as_json):
-        ended = _call(lambda c: _watch(c, reference(order), timeout, as_json), "ops", api_url, api_key)
+        ended = call_api(lambda c: _watch(c, reference(order), timeout, as_json), api_url, api_key)
     if not ended:
         leave(f"still open after {timeout} s\n  -> {program()} orders show {order}", ExitCode.FAILED, as_json=as_json)
 
@@ -135,7 +134,7 @@ def cancel(
     lines = [_line_units(text) for text in line or ()]
     with refusals(as_json):
         if dry_run:
-            plan = _call(lambda c: c.preview_cancel(reference(order), reason, lines), "ops", api_url, api_key)
+            plan = call_api(lambda c: c.preview_cancel(reference(order), reason, lines), api_url, api_key)
             document(plan)
             if not plan.get("allowed"):
                 raise typer.Exit(ExitCode.REFUSED)
@@ -150,7 +149,7 @@ def cancel(
                 outcome = await client.cancellation(found.id, outcome.id)
             return found, outcome
 
-        found, outcome = _call(ask, "ops", api_url, api_key)
+        found, outcome = call_api(ask, api_url, api_key)
     if as_json:
         document(outcome.document)
     else:
@@ -173,7 +172,7 @@ def note(
     """Write a note on an order: for colleagues, stored sealed."""
     content = sys.stdin.read().rstrip() if text == "-" else text
     with refusals(as_json):
-        written = _call(lambda c: c.add_note(reference(order), content, key), "service", api_url, api_key)
+        written = call_api(lambda c: c.add_note(reference(order), content, key), api_url, api_key, "service")
     if as_json:
         document(written.document)
     else:
@@ -204,16 +203,6 @@ def exit_code_of(problem: ApiProblem) -> ExitCode:
     if problem.status in _USAGE_STATUSES:
         return ExitCode.USAGE
     return ExitCode.FAILED if problem.status in _FAILED_STATUSES else ExitCode.REFUSED
-
-
-def _call(ask: Callable[[AccordClient], Coroutine[Any, Any, T]], role: str, url: str | None, key: str | None) -> T:
-    target = find_target(url, key)
-
-    async def run() -> T:
-        async with open_client(target, role, patience_s=8.0) as client:
-            return await ask(client)
-
-    return asyncio.run(run())
 
 
 def _body(file: Path | None, skus: list[str], city: str, payment: str, service: str) -> dict[str, Any]:

@@ -1,16 +1,18 @@
 """Finds the API and its keys: options, then environment, then the stack of this folder."""
 
+import asyncio
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from cli.client import AccordClient, Target
 from settings import SECRETS_FILE, InvalidSettings, Settings, load_settings, read_run_file
 
+T = TypeVar("T")
 URL_VARIABLE = "ACCORD_API_URL"
 KEY_VARIABLE = "ACCORD_API_KEY"
 
@@ -63,3 +65,16 @@ def _generated_keys(folder: Path) -> Mapping[str, str]:
     except (OSError, tomllib.TOMLDecodeError) as problem:
         raise InvalidSettings(f"{folder / SECRETS_FILE} cannot be read: {problem}") from None
     return {str(role): str(key) for role, key in content.get("keys", {}).items()}
+
+
+def call_api(
+    ask: Callable[[AccordClient], Coroutine[Any, Any, T]], url: str | None, key: str | None, role: str = "ops"
+) -> T:
+    """What the API answers to `ask`, with the caller's key or the stack's own one for the role."""
+    target = find_target(url, key)
+
+    async def run() -> T:
+        async with open_client(target, role, patience_s=8.0) as client:
+            return await ask(client)
+
+    return asyncio.run(run())
