@@ -139,11 +139,13 @@ class Order(OrderAmending):
         """Allocate, then one track per fulfillment order, until no unit is under way. Nodes may give units back."""
         while True:
             await workflow.wait_condition(lambda: self._is_free() and (self._may_place() or self._is_placed()))
+            if not self._is_free():
+                continue  # all who wait are woken at once, and a decision may have come first: look again
             if units_to_source(self.s):
                 await self._reserve_again()
             elif nodes_to_allocate(self.s):
                 self._tracks += [asyncio.create_task(self._track(part)) for part in await self._allocate()]
-            else:
+            elif self._is_placed():
                 return
 
     def _is_free(self) -> bool:

@@ -154,7 +154,7 @@ class OrderAmending(OrderPaying):
     async def _plan_when_paid(self, command: AmendOrder, actor: Actor) -> AmendmentPlan:
         """The plan; what makes the order dearer waits for the payment that is under way."""
         while True:
-            await workflow.wait_condition(lambda: self.s.acceptance is not None and not self._deciding)
+            await self._undecided()
             plan = self._plan_change(command, actor)
             if not plan.to_authorize_minor or self.s.paid():
                 return plan
@@ -174,9 +174,12 @@ class OrderAmending(OrderPaying):
                 await self._try_out(command, actor, plan)
                 if plan.to_authorize_minor:
                     tender = await self._authorize_more(command, actor, plan)
+                plan = await self._plan_secured(command, actor)
                 if plan.asks_nodes:
                     await self._have_nodes_stop(command, actor, plan)
-                plan = await self._plan_again(command, actor)
+                    plan = await self._plan_secured(command, actor)
+                if plan.asks_nodes:
+                    raise OrderMoved("the order went on while the change was being agreed")
             return await self._change_all(command, actor, before, plan)
         except OrderRuleError as refusal:
             return await self._decline(command, actor, before, tender, refusal)
@@ -195,16 +198,16 @@ class OrderAmending(OrderPaying):
         if isinstance(said, NotAmended):
             raise NotPossible(said)
 
-    async def _plan_again(self, command: AmendOrder, actor: Actor) -> AmendmentPlan:
-        """The order as it is by now.
+    async def _plan_secured(self, command: AmendOrder, actor: Actor) -> AmendmentPlan:
+        """The plan for the order as it is by now; nothing is awaited between it and what the caller marks by it.
 
         Raises:
             OrderRuleError: what was decided meanwhile came first.
         """
-        await workflow.wait_condition(lambda: not self._deciding)
+        await self._undecided()
         plan = self._plan_change(command, actor)
-        if plan.asks_nodes or plan.to_authorize_minor:
-            raise OrderMoved("the order went on while the change was being agreed")
+        if plan.to_authorize_minor:
+            raise OrderMoved("the order became dearer while the change was being agreed")
         return plan
 
     # --- money ----------------------------------------------------------------------------------------

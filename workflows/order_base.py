@@ -141,6 +141,14 @@ class OrderBase:
             found.append(Due(self.s.due_until, "promise", "promise_late", "fulfillment", "not delivered in time"))
         return [due for due in found if due.key not in self.s.cases]
 
+    async def _undecided(self) -> None:
+        """Wait until the order is accepted and no decision is being written.
+
+        All that wait are woken at once, and the first may decide: each looks again.
+        """
+        while self.s.acceptance is None or self._deciding:
+            await workflow.wait_condition(lambda: self.s.acceptance is not None and not self._deciding)
+
     async def _fall_due(self, due: Due) -> None:
         if due.key == "reservation":
             await self._expire()
@@ -152,7 +160,7 @@ class OrderBase:
 
     async def _expire(self) -> None:
         """The reservation's time is over; the database's clock has the last word."""
-        await workflow.wait_condition(lambda: not self._deciding)
+        await self._undecided()
         if self.s.reserved_until is None or self.s.reserved_until > workflow.now():
             return
         self._deciding = True

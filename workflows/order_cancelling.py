@@ -98,7 +98,7 @@ class OrderCancelling(OrderDesk):
 
     async def _cancel_all(self, command: CancelOrder, actor: Actor) -> CancelOutcome:
         """Plan and mark at once, then free what is free, then hear the nodes that must agree."""
-        await workflow.wait_condition(lambda: self.s.acceptance is not None and not self._deciding)
+        await self._undecided()
         return await self._carry_out(command, actor, self._decide_cancel(command, actor))
 
     def _decide_cancel(self, command: CancelOrder, actor: Actor) -> Decided:

@@ -72,7 +72,7 @@ class OrderHolding(OrderCancelling):
 
     async def _place_hold(self, command: PlaceHold) -> HoldOutcome:
         opened = await self._opened(command, "place_hold", moves=False)
-        await workflow.wait_condition(lambda: self.s.acceptance is not None and not self._deciding)
+        await self._undecided()
         ask, now = self._hold_ask(command), workflow.now()
         try:
             hold = plan_hold(self.s, ask, now)
@@ -136,7 +136,7 @@ class OrderHolding(OrderCancelling):
 
     async def _release_hold(self, command: ReleaseHold) -> HoldOutcome:
         opened = await self._opened(command, "release_hold")
-        await workflow.wait_condition(lambda: not self._deciding)
+        await self._undecided()
         rejects = command.decision == "reject"
         try:
             hold = self._plan_end(command, opened.actor)
@@ -228,7 +228,7 @@ class OrderHolding(OrderCancelling):
         if hold is None:
             await super()._fall_due(due)
             return
-        await workflow.wait_condition(lambda: not self._deciding)
+        await self._undecided()
         if hold.live:  # somebody may have been quicker
             await self._at_limit(hold)
 

@@ -57,7 +57,7 @@ class OrderShipping(OrderHolding):
     async def _node_report(self, command: NodeReport) -> ReportOutcome:
         part = self._part(command.fulfillment_id)
         actor = await self._sender(command, "node_report", Actor(kind=ActorKind.NODE, id=part.node_id))
-        await workflow.wait_condition(lambda: not part.in_call)
+        await self._called(part)
         self._check_report(command)
         if _left_already(command.kind, part):
             return await self._known_already(command, part, actor)
@@ -104,6 +104,11 @@ class OrderShipping(OrderHolding):
             self._describe()
         return outcome.model_copy(update={"order_version": self.s.version})
 
+    async def _called(self, part: Fulfillment) -> None:
+        """Wait until no provider is being called about it."""
+        while part.in_call:
+            await workflow.wait_condition(lambda: not part.in_call)
+
     async def _short(
         self, part: Fulfillment, command: NodeReport, actor: Actor, outcome: ReportOutcome
     ) -> ReportOutcome:
@@ -129,9 +134,9 @@ class OrderShipping(OrderHolding):
             actor=actor,
             command=self._ref(command, "node_report", outcome),
         )
-        units = sum(quantity for _, quantity in plan.units)
+        units, stage = sum(quantity for _, quantity in plan.units), part.stage
         await self._database(ShipmentActivities.short, ask, f"{part.node_id} is short of {units} units")
-        part.recorded = part.stage
+        part.recorded = stage
         self._show()
         return outcome
 
@@ -215,7 +220,7 @@ class OrderShipping(OrderHolding):
         if part is None:
             raise UnknownShipment(command.shipment_id)
         actor = await self._sender(command, "carrier_event", Actor(kind=ActorKind.CARRIER, id="carrier"))
-        await workflow.wait_condition(lambda: not part.in_call)
+        await self._called(part)
         scan = _read_scan(command, part)
         if part.tracking and not scan.repeated:  # what came before there was a label may be told again
             part.scans = (*part.scans, command.event_id)

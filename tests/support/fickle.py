@@ -15,10 +15,31 @@ from pydantic import BaseModel
 from temporalio.client import WorkflowExecutionStatus, WorkflowUpdateFailedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from domain.order_state import OrderState
-from domain.orders import CancelReason, CarrierEventType, NodeTrouble, ReportKind, Split
-from tests.support.shop import Order, Shop, later
-from workflows.messages import CancelOrder, CarrierEvent, LineUnits, NodeReport, PaymentEvent, Rejected, RetryNow
+from domain.amendment import AddLine, Change, SetQuantity, SetRequestedBy, SetServiceLevel, SetShipTo, Substitute
+from domain.orders import (
+    CancelReason,
+    CarrierEventType,
+    HoldBlock,
+    HoldType,
+    NodeTrouble,
+    ReportKind,
+    ServiceLevel,
+    Split,
+)
+from domain.shares import LineShares
+from tests.support.shop import ZONE, Order, Shop, later
+from workflows.messages import (
+    AmendOrder,
+    CancelOrder,
+    CarrierEvent,
+    LineUnits,
+    NodeReport,
+    PaymentEvent,
+    PlaceHold,
+    Rejected,
+    ReleaseHold,
+    RetryNow,
+)
 
 ITEMS = ("LAMP", "RUG")
 ATTEMPTS = 20
@@ -65,10 +86,13 @@ class Fickle:
 
     async def _says_something(self, order: Order) -> None:
         parts = await self.shop.parts(order)
-        saying = [self._cancel, self._cancel, self._retry, self._pay]
+        saying = [self._cancel, self._cancel, self._retry, self._pay, self._amend, self._amend, self._amend, self._hold]
         if parts:
             saying += [self._report, self._report, self._scan]
         kind, message = self._dice.choice(saying)(order, parts)
+        held = await self._live_holds(order)
+        if held and self._dice.random() < 0.4:
+            kind, message = self._end_hold(self._dice.choice(held))
         if self._dice.random() < 0.25:
             await self._signals(order, kind, message)
         else:
@@ -94,6 +118,41 @@ class Fickle:
         tender = order.tender_id
         key = self._id("pay")
         return "payment_event", PaymentEvent(command_id=key, tender_id=tender, fact="method_updated", reference="pm_ok")
+
+    def _amend(self, order: Order, parts: list[dict[str, Any]]) -> tuple[str, BaseModel]:
+        changes = tuple(self._change() for _ in range(self._dice.choice([1, 1, 2])))
+        reference = self._dice.choice(["pm_ok", "pm_ok", "pm_declined", "pm_timeout"])
+        return "amend", AmendOrder(command_id=self._id("amend"), changes=changes, reference=reference)
+
+    def _change(self) -> Change:
+        dice, line = self._dice, self._dice.randint(1, len(ITEMS) + 1)
+        return dice.choice([
+            lambda: SetQuantity(line=line, quantity=dice.randint(0, 5)),
+            lambda: SetQuantity(line=line, quantity=dice.randint(0, 5)),
+            lambda: AddLine(sku=dice.choice([*ITEMS, "NOWHERE"]), quantity=dice.randint(1, 3), unit_price_minor=777),
+            lambda: Substitute(line=line, sku=dice.choice(ITEMS), unit_price_minor=dice.choice([None, 100, 2500])),
+            lambda: SetShipTo(country="US", region="MA", zone_id=ZONE),
+            lambda: SetServiceLevel(service_level=dice.choice(list(ServiceLevel))),
+            lambda: SetRequestedBy(requested_by=later(days=dice.randint(0, 30)).date()),
+        ])()  # fmt: skip
+
+    def _hold(self, order: Order, parts: list[dict[str, Any]]) -> tuple[str, BaseModel]:
+        dice = self._dice
+        return "place_hold", PlaceHold(
+            command_id=self._id("hold"),
+            type=dice.choice(list(HoldType)),
+            line_no=dice.choice([None, None, 1, len(ITEMS) + 1]),
+            blocks=dice.choice([(), (dice.choice(list(HoldBlock)),)]),
+            lasts_s=dice.choice([None, None, 1]),
+        )
+
+    async def _live_holds(self, order: Order) -> list[str]:
+        rows = await self.shop.sql("SELECT hold_id FROM holds WHERE order_id = :o AND live", o=order.id)
+        return [row["hold_id"] for row in rows]
+
+    def _end_hold(self, hold_id: str, *, release: bool = False) -> tuple[str, BaseModel]:
+        decision = "release" if release else self._dice.choice(["release", "release", "reject"])
+        return "release_hold", ReleaseHold(command_id=self._id("end"), hold_id=hold_id, decision=decision)
 
     def _report(self, order: Order, parts: list[dict[str, Any]]) -> tuple[str, BaseModel]:
         kind = self._dice.choice(list(ReportKind))
@@ -150,6 +209,8 @@ class Fickle:
         while not (await self.shop.header(order))["terminal"]:
             for part in await self.shop.parts(order):
                 await self._moves_on(order, part)
+            for hold_id in await self._live_holds(order):
+                await self._updates(order, *self._end_hold(hold_id, release=True), 0)
             if (await self.shop.header(order))["wait_cause"] == "payment_declined":
                 await self._updates(order, *self._pay(order, []), 0)
             await asyncio.sleep(0.05)
@@ -200,26 +261,23 @@ class Fickle:
             "SELECT command_id, kind, state, outcome FROM commands WHERE order_id = :o", o=order.id
         )
         found = self._outcomes(commands)
-        cancelled: Counter[int] = Counter()
-        for command in commands:
-            if command["kind"] == "cancel" and command["state"] == "applied":
-                for line_no, _, units, _, _ in command["outcome"]["lines"]:
-                    cancelled[line_no] += units
-        shares = {n: line.shares for n, line in OrderState.begin(order.placed, order.placed.placed_at).lines.items()}
+        wanted = _wanted(rows, commands)
+        delivered: Counter[int] = Counter()
         worth = 0
         for row in rows:
-            n, ordered = row["line_no"], row["ordered"]
-            if row["cancelled"] != cancelled[n]:
-                found.append(f"line {n}: {row['cancelled']} cancelled, the outcomes say {cancelled[n]}")
-            if row["delivered"] != ordered - cancelled[n]:
-                found.append(f"line {n}: {row['delivered']} delivered of {ordered}, {cancelled[n]} cancelled")
-            worth += shares[n].value_to_ship(0, ordered - cancelled[n])
+            root, n = row["extends_line"] or row["line_no"], row["line_no"]
+            delivered[root] += row["delivered"]
+            if row["delivered"] + row["cancelled"] != row["ordered"]:
+                found.append(f"line {n}: {row['ordered']} ordered, {row['delivered']} came, {row['cancelled']} did not")
+            worth += _shares(row).value_to_ship(0, row["delivered"])
+        found += [f"line {n}: {delivered[n]} came, {wanted[n]} wanted" for n in wanted if wanted[n] != delivered[n]]
         money = await self.shop.money(order)
         if money["captured"] - money["refunded"] != worth:
             found.append(f"{money} was taken, {worth} was delivered")
         taken = Counter(kind for kind, _ in self.shop.effects(order))
-        if taken["authorization"] > 1:
-            found.append(f"{taken['authorization']} authorizations")
+        dearer = sum(c["kind"] == "amend" for c in commands)
+        if taken["authorization"] > 1 + dearer:
+            found.append(f"{taken['authorization']} authorizations, {dearer} changes")
         return [f"seed {self.seed}: {text}" for text in found]
 
     def _outcomes(self, commands: list[dict[str, Any]]) -> list[str]:
@@ -242,6 +300,32 @@ class Fickle:
             if said.answer is None and stored.get(said.command_id, {}).get("state") in (None, "received"):
                 found.append(f"the signal {said.command_id} has no outcome")
         return found
+
+
+def _wanted(rows: list[dict[str, Any]], commands: list[dict[str, Any]]) -> Counter[int]:
+    """Units of each line that were to come, with what extends it: as placed, plus and minus what was answered."""
+    roots = {row["line_no"]: row["extends_line"] or row["line_no"] for row in rows}
+    wanted: Counter[int] = Counter()
+    for row in rows:
+        added = row["extends_line"] or row["line_no"] > len(ITEMS)
+        wanted[roots[row["line_no"]]] += 0 if added else row["ordered"]
+    for command in commands:
+        if command["state"] != "applied" or command["kind"] not in ("cancel", "amend"):
+            continue
+        for line in command["outcome"]["lines"]:
+            if command["kind"] == "cancel":
+                line_no, _, cancelled, _, _ = line
+                wanted[roots[line_no]] -= cancelled
+            elif command["outcome"]["state"] == "confirmed":
+                line_no, _, before, after = line
+                wanted[roots[line_no]] += after - before
+    return wanted
+
+
+def _shares(row: dict[str, Any]) -> LineShares:
+    """The frozen amounts of a line as they are stored."""
+    named = ("items_minor", "discount_minor", "tax_minor", "shipping_minor", "shipping_tax_minor")
+    return LineShares(line_no=row["line_no"], quantity=row["ordered"], **{name: row[name] for name in named})
 
 
 async def _over(order: Order, error: RPCError) -> str | None:
