@@ -6,7 +6,7 @@ from temporalio.common import RetryPolicy
 from temporalio.workflow import ActivityConfig, LocalActivityConfig
 
 _DATABASE_RETRY = RetryPolicy(
-    initial_interval=timedelta(milliseconds=50), backoff_coefficient=2, maximum_interval=timedelta(seconds=5)
+    initial_interval=timedelta(milliseconds=50), backoff_coefficient=2, maximum_interval=timedelta(seconds=10)
 )
 _PROVIDER_RETRY = RetryPolicy(
     initial_interval=timedelta(seconds=1), backoff_coefficient=2, maximum_interval=timedelta(seconds=30)
@@ -15,11 +15,15 @@ PROVIDER_PATIENCE = timedelta(days=7)
 
 
 def database(summary: str) -> LocalActivityConfig:
-    """A step on our own database: short, repeated until it succeeds; long pauses leave the workflow task."""
+    """A step on our own database: short, repeated until it succeeds.
+
+    Pauses of more than two seconds leave the workflow task, as a timer of the history: a step that keeps failing
+    must not keep its worker from ending, nor write a heartbeat of three events every eight seconds.
+    """
     return LocalActivityConfig(
         start_to_close_timeout=timedelta(seconds=7),
         retry_policy=_DATABASE_RETRY,
-        local_retry_threshold=timedelta(seconds=5),
+        local_retry_threshold=timedelta(seconds=2),
         summary=summary[:120],
     )
 

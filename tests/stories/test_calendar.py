@@ -93,9 +93,9 @@ async def test_after_seven_days_without_a_scan_a_case_is_opened(shop: Shop, skip
         return ("carrier_silent", "fulfillment", "open") in await shop.cases(order)
 
     await eventually(silent)
-    attributes = await shop.attributes(order)
-    assert (attributes["WaitingOn"], attributes["AttentionCode"]) == ("carrier", "carrier_silent")
-    assert (attributes["PromiseState"], attributes["NeedsAttention"]) == ("late", True)
+    await shop.shows(
+        order, WaitingOn="carrier", AttentionCode="carrier_silent", PromiseState="late", NeedsAttention=True
+    )
     # and then
     await shop.delivers(order, part)
     assert (await order.handle.result()).status == "completed"

@@ -19,7 +19,7 @@ async def test_a_declined_payment_waits_for_the_customer_with_everything_held(sh
     assert round((header["wait_deadline"] - header["wait_since"]).total_seconds()) == 86_400
     assert header["reserved_until"] == header["wait_deadline"]
     assert await shop.reserved("LAMP") == {"EAST": 2}
-    assert (await shop.attributes(order))["WaitingOn"] == "customer"
+    await shop.shows(order, WaitingOn="customer")
 
 
 async def test_a_new_payment_method_is_tried_at_once_and_the_order_goes_on(shop: Shop) -> None:

@@ -66,7 +66,7 @@ async def test_schedule_keeps_units_reserved_and_uncommitted(shop: Shop) -> None
     assert await _waits(shop, order) == ("hold", "service", "hold")
     assert await shop.parts(order) == []
     assert await shop.reserved("LAMP") == {"EAST": 2}
-    assert (await shop.attributes(order))["OrderHolds"] == ["manual"]
+    await shop.shows(order, OrderHolds=["manual"])
     assert "**Holds** manual blocks schedule until" in await shop.details(order)
     # when
     outcome = await shop.end_hold(order, _hold_id(order))
@@ -88,7 +88,7 @@ async def test_schedule_keeps_units_reserved_and_uncommitted(shop: Shop) -> None
         "promise.kept",
         "order.completed",
     ]
-    assert "OrderHolds" not in await shop.attributes(order)
+    await shop.shows(order, OrderHolds=None)
 
 
 async def test_release_keeps_the_work_from_the_node(shop: Shop) -> None:
@@ -176,7 +176,7 @@ async def test_several_holds_stand_at_once_and_the_last_one_opens_the_gate(shop:
     order = await _held(shop, HoldType.ADDRESS)
     await shop.hold(order, HoldType.FRAUD, "hold-2", blocks=(RELEASE,))
     assert await _waits(shop, order) == ("hold", "finance", "hold")
-    assert (await shop.attributes(order))["OrderHolds"] == ["address", "fraud"]
+    await shop.shows(order, OrderHolds=["address", "fraud"])
     # when
     await shop.end_hold(order, _hold_id(order, "hold-2"))
     # then
@@ -277,7 +277,7 @@ async def test_a_held_order_can_be_cancelled_and_its_hold_ends_with_it(shop: Sho
         "order.cancelled",
     ]
     assert await shop.holds(order) == [("fraud", "released")]
-    assert "OrderHolds" not in await shop.attributes(order)
+    await shop.shows(order, OrderHolds=None)
 
 
 async def test_a_parcel_that_may_not_be_booked_can_still_be_cancelled(shop: Shop) -> None:

@@ -57,8 +57,7 @@ async def test_the_case_closes_by_itself_once_the_node_speaks(shop_with: ShopWit
     await shop.report(order, part["fulfillment_id"], ReportKind.ACCEPTED)
     # then
     assert await shop.cases(order) == [("node_silent", "fulfillment", "auto_closed")]
-    attributes = await shop.attributes(order)
-    assert (attributes["NeedsAttention"], attributes.get("AttentionCode")) == (False, None)
+    await shop.shows(order, NeedsAttention=False, AttentionCode=None)
     assert "**Open case** none" in await shop.details(order)
     await shop.ships(order, part)
     await shop.delivers(order, part)
@@ -102,7 +101,7 @@ async def test_a_node_that_does_not_answer_a_stop_gets_a_case_and_keeps_the_unit
     assert (await order.handle.result()).status == "cancelled"
     await shop.agrees(order)
     assert await shop.cases(order) == [("node_silent_on_stop", "fulfillment", "auto_closed")]
-    assert (await shop.attributes(order))["NeedsAttention"] is False
+    await shop.shows(order, NeedsAttention=False)
 
 
 async def test_a_bank_that_does_not_answer_opens_a_case_for_finance(shop_with: ShopWith) -> None:

@@ -195,6 +195,15 @@ class ShopViews:
         described = await order.handle.describe()
         return {pair.key.name: pair.value for pair in described.typed_search_attributes}
 
+    async def shows(self, order: Order, **wanted: object) -> None:
+        """Wait until its search attributes say so; they come with the task after the row was written."""
+
+        async def seen() -> bool:
+            attributes = await self.attributes(order)
+            return {name: attributes.get(name) for name in wanted} == wanted
+
+        await eventually(seen)
+
     async def details(self, order: Order) -> str:
         """The text that operators see in the Temporal UI."""
         described = await order.handle.query("__temporal_workflow_metadata")
