@@ -213,15 +213,15 @@ class RecordActivities:
         self._checkpoint("records.end_hold", Stage.BEFORE_EFFECT)
 
         async def work(change: OrderChange) -> None:
+            if ask.command:
+                change.settle_command(ask.command.record(), ask.actor)
             if not await holds.end(change.connection, ask.hold_id, ask.state, ask.actor, change.now):
-                return  # an earlier attempt has committed, or the order has ended meanwhile
+                return  # an earlier attempt has committed, or the order's end has ended it
             for fulfillment_id in ask.resumed:
                 await _resume(change, fulfillment_id)
             command_id = ask.command.command_id if ask.command else None
             about: dict[str, object] = {"hold_id": ask.hold_id, "type": ask.type, "reason": ask.reason}
             change.say(f"hold.{ask.state}", ask.actor, ask.reason, command_id, **about)
-            if ask.command:
-                change.settle_command(ask.command.record(), ask.actor)
             self._checkpoint("records.end_hold", Stage.AFTER_EFFECT)
 
         _, change = await change_order(self._engine, ask.order_id, work)

@@ -81,7 +81,7 @@ class Fickle:
         for _ in range(dice.randint(1, self.steps)):
             await asyncio.sleep(dice.choice([0.0, 0.01, 0.05, 0.2]))
             await self._says_something(order)
-        await self._ends(order)
+        await self.ends(order)
         return order
 
     async def _says_something(self, order: Order) -> None:
@@ -98,7 +98,7 @@ class Fickle:
         else:
             copies = 2 if self._dice.random() < 0.3 else 1
             for copy in range(copies):  # a node may take its time to answer: nobody waits here
-                self._waiting.append(asyncio.create_task(self._updates(order, kind, message, copy)))
+                self._waiting.append(asyncio.create_task(self.tell(order, kind, message, copy)))
 
     def _id(self, kind: str) -> str:
         return f"{kind}-{next(self._numbers)}"
@@ -178,7 +178,7 @@ class Fickle:
             occurred_at=later(seconds=self._dice.randint(-500, 0)),
         )
 
-    async def _updates(self, order: Order, kind: str, message: BaseModel, copy: int) -> None:
+    async def tell(self, order: Order, kind: str, message: BaseModel, copy: int) -> None:
         """Say it until there is an answer, as the front end and its sweep do: a task of the engine may be lost."""
         key = json.loads(message.model_dump_json())["command_id"]
         answer: dict[str, Any] | str | None = None
@@ -204,15 +204,15 @@ class Fickle:
             raise
         self.said.append(Said(kind, key, None))
 
-    async def _ends(self, order: Order) -> None:
+    async def ends(self, order: Order) -> None:
         """The nodes answer, pack and hand over what they have, the carriers deliver, until the order is over."""
         while not (await self.shop.header(order))["terminal"]:
             for part in await self.shop.parts(order):
                 await self._moves_on(order, part)
             for hold_id in await self._live_holds(order):
-                await self._updates(order, *self._end_hold(hold_id, release=True), 0)
+                await self.tell(order, *self._end_hold(hold_id, release=True), 0)
             if (await self.shop.header(order))["wait_cause"] == "payment_declined":
-                await self._updates(order, *self._pay(order, []), 0)
+                await self.tell(order, *self._pay(order, []), 0)
             await asyncio.sleep(0.05)
         await order.handle.result()
         await asyncio.gather(*self._waiting)
@@ -228,12 +228,12 @@ class Fickle:
             event = {"shipment_id": part["shipment_id"], "type": CarrierEventType.DELIVERED}
             key = self._id("scan")
             message = CarrierEvent(command_id=key, event_id=key, occurred_at=later(seconds=0), **event)
-            await self._updates(order, "carrier_event", message, 0)
+            await self.tell(order, "carrier_event", message, 0)
             return
         else:
             return
         key = self._id("report")
-        await self._updates(
+        await self.tell(
             order,
             "node_report",
             NodeReport(
