@@ -1,0 +1,201 @@
+"""Two commands at almost the same moment: cancel against release, hand-over, short pick and amendment.
+
+Whatever the timing: never both, never neither. `python -m tests.e2e.test_interleavings --timings 1000 --seed 1` tries
+more moments than a test run has time for, and tells how often they ended how.
+"""
+
+import argparse
+import asyncio
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple
+
+import pytest
+from pydantic import BaseModel
+
+from domain.amendment import SetQuantity
+from domain.orders import CancelReason, NodeTrouble, ReportKind
+from store.checks import run_checks
+from tests.support.fickle import ITEMS, Fickle
+from tests.support.outlet import provider_objects
+from tests.support.serving import serving
+from tests.support.shop import Order, Shop, later
+from tests.support.stack import RunStack, Site, start_run_stack
+from workflows.messages import AmendOrder, CancelOrder, LineUnits, NodeReport
+
+TIMINGS = 12
+AT_ONCE = 12
+PATIENCE_S = 120.0
+SEED = 20_261_127
+WIDEST_S = 1.5
+"""The second command comes at most so long after the first; mostly it comes much sooner."""
+Part = dict[str, Any]
+Message = tuple[str, BaseModel]
+
+
+class Race(NamedTuple):
+    """A moment of an order's life, and what comes at it from the other side. Without `other`: the order itself.
+
+    Attributes:
+        cancelled: how many units may be cancelled in the end; anything else is a fault.
+    """
+
+    ready: Callable[[Shop, Order], Awaitable[Part | None]]
+    other: Callable[[Part], Message] | None
+    cancel: tuple[LineUnits, ...]
+    cancelled: frozenset[int]
+
+
+async def _at_once(shop: Shop, order: Order) -> Part | None:
+    return None
+
+
+async def _at_the_node(shop: Shop, order: Order) -> Part | None:
+    return (await shop.released(order))[0]
+
+
+async def _labelled(shop: Shop, order: Order) -> Part | None:
+    (part,) = await shop.released(order)
+    await shop.packs(order, part)
+    return part
+
+
+def _report(part: Part, kind: ReportKind, **more: Any) -> Message:
+    name, key = part["fulfillment_id"], "other"
+    at = later(seconds=0)
+    return "node_report", NodeReport(
+        command_id=key, fulfillment_id=name, kind=kind, report_id=key, occurred_at=at, **more
+    )
+
+
+def _hand_over(part: Part) -> Message:
+    return _report(part, ReportKind.HANDED_OVER)
+
+
+def _short(part: Part) -> Message:
+    return _report(part, ReportKind.SHORT, lines=(LineUnits(1, 1),), cause=NodeTrouble.NOT_FOUND)
+
+
+def _more(part: Part) -> Message:
+    change = SetQuantity(line=1, quantity=4)
+    return "amend", AmendOrder(command_id="other", changes=(change,), reference="pm_ok")
+
+
+ALL = 4
+"""Units of an order here: two of each of two lines."""
+RACES: Mapping[str, Race] = {
+    "release": Race(_at_once, None, (), frozenset({ALL})),
+    "hand_over": Race(_labelled, _hand_over, (), frozenset({ALL, 0})),
+    "short_pick": Race(_at_the_node, _short, (LineUnits(1, 2),), frozenset({2})),
+    "amend": Race(_at_the_node, _more, (LineUnits(1, 2),), frozenset({2})),
+}
+
+
+async def _race(shop: Shop, name: str, seed: int) -> tuple[str, list[str]]:
+    """One timing: what came of it, and what went wrong."""
+    race, dice, fickle = RACES[name], random.Random(f"{name}-{seed}"), Fickle(shop, seed)
+    placed = shop.order(*((item, ALL // len(ITEMS)) for item in ITEMS))
+    shop.control(placed, "warehouses.stop", "stopped")
+    order = await shop.submit(placed)
+    part = await race.ready(shop, order)
+    cancel = CancelOrder(command_id="cancel", reason=CancelReason.CHANGED_MIND, lines=race.cancel)
+    sends = [fickle.tell(order, "cancel", cancel, 0)]
+    if race.other is not None and part is not None:
+        sends.append(fickle.tell(order, *race.other(part), 0))
+    lag = WIDEST_S * dice.random() ** 4
+    if dice.random() < 0.5:
+        sends.reverse()
+    told = [asyncio.create_task(send) for send in sends[:-1]]  # none where the order itself is the other side
+    await asyncio.sleep(lag)
+    told.append(asyncio.create_task(sends[-1]))
+    await asyncio.gather(*told)
+    await fickle.ends(order)
+    await shop.agrees(order)
+    found = await fickle.problems(order)
+    rows = await shop.sql("SELECT sum(cancelled)::int AS units FROM order_lines WHERE order_id = :o", o=order.id)
+    units = rows[0]["units"]
+    if units not in race.cancelled:
+        found.append(f"{name} seed {seed}: {units} units cancelled, {fickle.said}")
+    found += _both(shop, order, units, name, seed)
+    answers = [f"{said.kind} {_gist(said.answer)}" for said in fickle.said if said.command_id in ("cancel", "other")]
+    released = "released" if ("release", 0) in shop.effects(order, "warehouses") else "not released"
+    return ", ".join(sorted(answers) if race.other else (*answers, released)), found
+
+
+def _gist(answer: dict[str, Any] | str | None) -> str:
+    return str(answer.get("state", "applied")) if isinstance(answer, dict) else str(answer)
+
+
+def _both(shop: Shop, order: Order, units: int, name: str, seed: int) -> list[str]:
+    """What left cannot have been cancelled; what a node was given and did not ship, it was told to stop."""
+    kinds = Counter(kind for kind, _ in (*shop.effects(order), *shop.effects(order, "warehouses")))
+    found = []
+    if units == ALL and kinds["capture"]:
+        found.append(f"{name} seed {seed}: all was cancelled, and captured")
+    if units == ALL and kinds["release"] != kinds["stop"]:
+        found.append(f"{name} seed {seed}: {kinds} with all cancelled")
+    return found
+
+
+async def _try(site: Site, name: str, timings: int, seed: int) -> tuple[Counter[str], list[str]]:
+    """So many timings of one race: how often it ended how, and everything that went wrong."""
+    async with serving(site, cache=2000) as make:
+        shop = await make().opens()
+        for item in ITEMS:
+            await shop.stocks(item, EAST=timings * ALL, MID=timings * ALL)
+        gate, ends = asyncio.Semaphore(AT_ONCE), Counter[str]()
+
+        async def one(number: int) -> list[str]:
+            async with gate:
+                try:
+                    end, found = await asyncio.wait_for(_race(shop, name, seed + number), PATIENCE_S)
+                except Exception as error:
+                    return [f"{name} seed {seed + number}: {type(error).__name__} {error}"]
+            ends[end] += 1
+            return found
+
+        problems = [text for found in await asyncio.gather(*(one(n) for n in range(timings))) for text in found]
+        checked = await run_checks(shop.engine, lambda: provider_objects(shop.simulation))
+        return ends, problems + [f"{v.law} {v.name}: {v.keys}" for v in checked.verdicts if v.count]
+
+
+@pytest.mark.parametrize("name", RACES)
+async def test_never_both_never_neither(stack: RunStack, name: str) -> None:
+    """Each command has one outcome, the outcomes fit each other, and every law holds."""
+    ends, problems = await _try(await stack.new_site(), name, TIMINGS, SEED)
+    assert problems == []
+    assert sum(ends.values()) == TIMINGS
+
+
+def main() -> int:
+    """Try many; the exit code tells whether all was well."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--timings", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    stack = start_run_stack()
+    try:
+        failed = asyncio.run(_all(stack, arguments.timings, arguments.seed))
+    finally:
+        stack.stop()
+        time.sleep(0.3)  # the SDK aborts now and then when a process ends right after a worker
+    return 1 if failed else 0
+
+
+async def _all(stack: RunStack, timings: int, seed: int) -> bool:
+    failed = False
+    for name in RACES:
+        began = time.monotonic()
+        ends, problems = await _try(await stack.new_site(), name, timings, seed)
+        took = time.monotonic() - began
+        told = f"cancel against {name}: {timings} timings, {dict(ends)}, {len(problems)} problems, {took:.0f} s"
+        sys.stdout.write("\n".join([*problems, told]) + "\n")
+        failed = failed or bool(problems)
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
