@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Literal
 
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from temporalio import activity
 
 from activities.contract import Checkpoint, CommandRef, Stage, no_checkpoint
@@ -28,18 +28,28 @@ class OpenCommandAsk(Frozen):
     kind: str
     payload_sha256: str  # hex, of the message as it arrived
     moves_money_or_goods: bool = True
+    known_version: int = 0  # of the order, as far as its workflow knows
+
+
+class LostCommand(Frozen):
+    """What this command does is written, and the order did not hear of it."""
+
+    kind: str
+    payload_json: str
 
 
 class CommandOpened(Frozen):
     """The actor of record. With a `code` the command may not go on; `detail` says why.
 
     `applied`: what it does is written already, and the order did not hear of it (its workflow task was lost).
+    `lost`: other commands of which the same is true, and that came before it.
     """
 
     actor: Actor
     code: str | None = None
     detail: str = ""
     applied: bool = False
+    lost: tuple[LostCommand, ...] = ()
 
 
 class SettleAsk(Frozen):
@@ -122,8 +132,18 @@ class RecordActivities:
     async def open_command(self, ask: OpenCommandAsk) -> CommandOpened:
         """The recorded actor; a command without a row was born in the Temporal UI and is an operator's."""
         self._checkpoint("records.open_command", Stage.BEFORE_EFFECT)
-        row = await transaction(self._engine, lambda c: control.find_command(c, ask.order_id, ask.command_id))
+
+        async def read(connection: AsyncConnection) -> tuple[control.KnownCommand | None, list[tuple[str, str]]]:
+            known = await control.find_command(connection, ask.order_id, ask.command_id)
+            lost = await control.lost_commands(connection, ask.order_id, ask.command_id, ask.known_version)
+            return known, lost
+
+        row, lost = await transaction(self._engine, read)
         self._checkpoint("records.open_command", Stage.BEFORE_REPORT)
+        opened = self._open(ask, row)
+        return opened.model_copy(update={"lost": tuple(LostCommand(kind=k, payload_json=p) for k, p in lost)})
+
+    def _open(self, ask: OpenCommandAsk, row: control.KnownCommand | None) -> CommandOpened:
         if row is None or row.origin != "api":
             return self._direct_command(ask, row)
         if row.kind != ask.kind or row.payload_sha256 != ask.payload_sha256:

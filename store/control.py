@@ -77,6 +77,30 @@ async def was_said(
     return (await connection.execute(_SAID, values)).first() is not None
 
 
+_LOST = text("""
+WITH own AS (
+  SELECT (outcome->>'order_version')::int AS version FROM commands
+   WHERE order_id = :order_id AND command_id = :command_id AND state = 'applied')
+SELECT kind, payload::text AS payload FROM commands
+ WHERE order_id = :order_id AND command_id <> :command_id AND state = 'applied'
+   AND NOT starts_with(command_id, 'system:') AND (outcome->>'order_version')::int > :known
+   AND (outcome->>'order_version')::int < coalesce((SELECT version FROM own), 2147483647)
+ ORDER BY (outcome->>'order_version')::int, settled_at
+""")
+
+
+async def lost_commands(
+    connection: AsyncConnection, order_id: str, command_id: str, known_version: int
+) -> list[tuple[str, str]]:
+    """Kind and payload of the commands that were applied after the version that the order knows of, in their order.
+
+    Only those before the command named, if that was applied too. The order's own ones are not among them: it
+    does them again by itself.
+    """
+    values = {"order_id": order_id, "command_id": command_id, "known": known_version}
+    return [(row.kind, row.payload) for row in await connection.execute(_LOST, values)]
+
+
 _SETTLED = text("""
 SELECT 1 FROM commands WHERE order_id = :order_id AND command_id = :command_id AND state <> 'received'
 """)

@@ -7,7 +7,8 @@ command's outcome.
 import functools
 import hashlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -24,6 +25,7 @@ with workflow.unsafe.imports_passed_through():
         COMMAND_ALTERED,
         DIRECT_COMMAND_REFUSED,
         CommandOpened,
+        LostCommand,
         OpenCommandAsk,
         RecordActivities,
         SettleAsk,
@@ -50,6 +52,18 @@ with workflow.unsafe.imports_passed_through():
     )
 
 C = TypeVar("C", AmendOrder, CancelOrder, PlaceHold, ReleaseHold, NodeReport, CarrierEvent, PaymentEvent, RetryNow)
+COMMANDS: Mapping[
+    str, type[AmendOrder | CancelOrder | PlaceHold | ReleaseHold | NodeReport | CarrierEvent | PaymentEvent | RetryNow]
+] = {
+    "amend": AmendOrder,
+    "cancel": CancelOrder,
+    "place_hold": PlaceHold,
+    "release_hold": ReleaseHold,
+    "node_report": NodeReport,
+    "carrier_event": CarrierEvent,
+    "payment_event": PaymentEvent,
+    "retry_now": RetryNow,
+}
 D = TypeVar("D", bound=OrderBase)
 O = TypeVar("O", bound=BaseModel)  # noqa: E741 - O for outcome, beside C for command
 
@@ -171,13 +185,26 @@ class OrderDesk(OrderBase):
             kind=kind,
             payload_sha256=hashlib.sha256(command.model_dump_json().encode()).hexdigest(),
             moves_money_or_goods=moves,
+            known_version=self.s.version,
         )
         opened = await self._database(RecordActivities.open_command, ask, f"Who sent this {kind}?")
+        for lost in opened.lost:
+            await self._hear_again(lost)
         if opened.code is None:
             return opened
         if opened.code == DIRECT_COMMAND_REFUSED:
             await self._refuse_signal(command, kind, opened.code, opened.detail)
         raise SenderRefused(opened.code, opened.detail)
+
+    async def _hear_again(self, lost: LostCommand) -> None:
+        """Take a command that the database has and this order lost with a workflow task, before any later one.
+
+        What it did is done already, and its activities say so: only the order itself catches up. Its sender may
+        send it again meanwhile, and gets the same answer.
+        """
+        model = COMMANDS[lost.kind].model_validate_json(lost.payload_json)
+        with suppress(ApplicationError):
+            await getattr(self, lost.kind)(model)
 
     async def _refuse_signal(self, command: C, kind: str, code: str, detail: str) -> None:
         content = {"code": code, "detail": detail}

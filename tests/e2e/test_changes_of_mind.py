@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import sys
 import time
+from collections.abc import Sequence
 
 from store.checks import run_checks
 from tests.support.fickle import ITEMS, Fickle
@@ -18,19 +19,23 @@ ORDERS = 60
 AT_ONCE = 12
 PATIENCE_S = 120.0
 SEED = 20_261_124
+FOUND = (28, 69, 1135, 1307) * 3
+"""Lives that once went wrong: a change asked nodes by a stale plan, money was voided under a parcel, the command that
+ended a hold had no outcome, a cancellation was lost with its workflow task."""
 
 
-async def _live(site: Site, orders: int, seed: int) -> list[str]:
-    """Let so many orders live, and say what went wrong: nothing, if all is well."""
+async def _live(site: Site, seeds: Sequence[int]) -> list[str]:
+    """Let an order live for each seed, and say what went wrong: nothing, if all is well."""
+    orders = len(seeds)
     async with serving(site, cache=2000) as make:
         shop = await make().opens(payment_window_s=600)
         for number, item in enumerate(ITEMS):
             await shop.stocks(item, EAST=orders, MID=orders * 2, WEST=orders * (1 + number))
         gate = asyncio.Semaphore(AT_ONCE)
 
-        async def one(number: int) -> list[str]:
+        async def one(seed: int) -> list[str]:
             async with gate:
-                fickle = Fickle(shop, seed + number)
+                fickle = Fickle(shop, seed)
                 try:
                     order = await asyncio.wait_for(fickle.lives(), PATIENCE_S)
                     await shop.agrees(order)
@@ -38,7 +43,7 @@ async def _live(site: Site, orders: int, seed: int) -> list[str]:
                 except Exception as error:
                     return [f"seed {fickle.seed}: {type(error).__name__} {error}; {fickle.said[-3:]}"]
 
-        problems = [text for found in await asyncio.gather(*(one(n) for n in range(orders))) for text in found]
+        problems = [text for found in await asyncio.gather(*(one(seed) for seed in seeds)) for text in found]
         checked = await run_checks(shop.engine, lambda: provider_objects(shop.simulation))
         broken = [f"{v.law} {v.name}: {v.keys}" for v in checked.verdicts if v.count]
         return problems + broken
@@ -46,7 +51,7 @@ async def _live(site: Site, orders: int, seed: int) -> list[str]:
 
 async def test_whatever_is_said_in_whatever_order_every_law_holds(stack: RunStack) -> None:
     """Each command has one outcome, no unit and no penny is lost, and the workflow agrees with its rows."""
-    assert await _live(await stack.new_site(), ORDERS, SEED) == []
+    assert await _live(await stack.new_site(), [*FOUND, *range(SEED, SEED + ORDERS)]) == []
 
 
 def main() -> int:
@@ -68,7 +73,7 @@ def main() -> int:
 
 
 async def _run(stack: RunStack, orders: int, seed: int) -> list[str]:
-    return await _live(await stack.new_site(), orders, seed)
+    return await _live(await stack.new_site(), range(seed, seed + orders))
 
 
 if __name__ == "__main__":
