@@ -77,6 +77,7 @@ class Amend(Frozen):
     kinds: tuple[ChangeKind, ...]
     generation: int  # of the reservations that it makes
     taken: tuple[TakenPart, ...] = ()
+    backordered_units: tuple[tuple[int, int], ...] = ()
     held_units: tuple[tuple[int, str, int], ...] = ()  # line number, node, units
     removed: tuple[tuple[int, int], ...] = ()
     added: tuple[AddedLine, ...] = ()
@@ -307,6 +308,7 @@ async def _carry_out(change: OrderChange, ask: Amend) -> Amended:
     await stock.cut(connection, order_id, None, ask.held_units, key)
     held = [(line_no, quantity) for line_no, _, quantity in ask.held_units]
     await move_lines(connection, order_id, Bucket.RESERVED, Bucket.OPEN, held)
+    await move_lines(connection, order_id, Bucket.BACKORDERED, Bucket.OPEN, ask.backordered_units)
     await move_lines(connection, order_id, Bucket.OPEN, Bucket.CANCELLED, ask.removed)
     await acceptance.owe_less(connection, order_id, ask.no_longer_owed_minor)
     lines = [(one.line, one.shares, one.extends, one.replaces) for one in ask.added]

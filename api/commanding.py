@@ -36,6 +36,7 @@ from workflows.messages import (
     PlaceHold,
     ReleaseHold,
     RetryNow,
+    SupplyArrived,
 )
 
 _MARGIN_S = 1.0
@@ -52,6 +53,7 @@ MESSAGES: dict[str, type[Frozen]] = {
     "carrier_event": CarrierEvent,
     "payment_event": PaymentEvent,
     "retry_now": RetryNow,
+    "supply_arrived": SupplyArrived,
 }
 
 

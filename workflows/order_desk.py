@@ -47,9 +47,21 @@ with workflow.unsafe.imports_passed_through():
         Rejected,
         ReleaseHold,
         RetryNow,
+        SupplyArrived,
     )
 
-C = TypeVar("C", AmendOrder, CancelOrder, PlaceHold, ReleaseHold, NodeReport, CarrierEvent, PaymentEvent, RetryNow)
+C = TypeVar(
+    "C",
+    AmendOrder,
+    CancelOrder,
+    PlaceHold,
+    ReleaseHold,
+    NodeReport,
+    CarrierEvent,
+    PaymentEvent,
+    RetryNow,
+    SupplyArrived,
+)
 D = TypeVar("D", bound=OrderBase)
 O = TypeVar("O", bound=BaseModel)  # noqa: E741 - O for outcome, beside C for command
 
