@@ -17,7 +17,7 @@ from domain.amendment import AddedLine
 from domain.lifecycle import FulfillmentState, deadline_after
 from domain.orders import SYSTEM, Actor, ChangeKind, Frozen, PlaceOrder
 from domain.quantities import Bucket
-from store import acceptance, amendments, fulfillment, holds, payments, stock
+from store import acceptance, amendments, arrivals, fulfillment, holds, payments, stock
 from store.engine import transaction
 from store.lines import move_lines
 from store.orders import OrderChange, change_order, finish, lock_order
@@ -304,8 +304,8 @@ async def _carry_out(change: OrderChange, ask: Amend) -> Amended:
     """
     connection, order_id = change.connection, change.order_id
     key = f"{ask.command_id}:amend"
-    await _take(change, ask.taken, key)
-    await stock.cut(connection, order_id, None, ask.held_units, key)
+    freed = await _take(change, ask.taken, key)
+    freed += await stock.cut(connection, order_id, None, ask.held_units, key)
     held = [(line_no, quantity) for line_no, _, quantity in ask.held_units]
     await move_lines(connection, order_id, Bucket.RESERVED, Bucket.OPEN, held)
     await move_lines(connection, order_id, Bucket.BACKORDERED, Bucket.OPEN, ask.backordered_units)
@@ -319,6 +319,7 @@ async def _carry_out(change: OrderChange, ask: Amend) -> Amended:
         await amendments.use_address(connection, order_id, ask.command_id)
     _tell(change, ask)
     result = Amended(version=0) if plan is None else await _hold(change, ask, plan)
+    await arrivals.offer(connection, freed, (order_id, key))
     await amendments.put(connection, order_id, _row(ask), change.now)
     await amendments.decide(connection, order_id, ask.command_id, "confirmed", None, change.now)
     if ask.command:
@@ -326,16 +327,16 @@ async def _carry_out(change: OrderChange, ask: Amend) -> Amended:
     return result
 
 
-async def _take(change: OrderChange, taken: tuple[TakenPart, ...], key: str) -> None:
-    """Units leave their fulfillment orders and are open again; nothing where that has happened."""
-    connection = change.connection
+async def _take(change: OrderChange, taken: tuple[TakenPart, ...], key: str) -> list[stock.Held]:
+    """Units leave their fulfillment orders and are open again; nothing where that has happened. What is free now."""
+    connection, freed = change.connection, list[stock.Held]()
     for part in taken:
         row = await fulfillment.read(connection, part.fulfillment_id)
         stage = Bucket(row["stage"])
         if stage in (Bucket.CANCELLED, Bucket.OPEN):
             continue
         at_node = [(line_no, row["node_id"], quantity) for line_no, quantity in part.units]
-        await stock.cut(connection, change.order_id, part.fulfillment_id, at_node, key)
+        freed += await stock.cut(connection, change.order_id, part.fulfillment_id, at_node, key)
         await move_lines(connection, change.order_id, stage, Bucket.OPEN, part.units)
         if part.whole:
             state, stage, deadline = FulfillmentState.CANCELLED, Bucket.CANCELLED, change.now
@@ -343,6 +344,7 @@ async def _take(change: OrderChange, taken: tuple[TakenPart, ...], key: str) -> 
             await fulfillment.cut(connection, part.fulfillment_id, part.units)
             state, deadline = part.state, deadline_after(part.state, stage, change.rules, change.now)
         await fulfillment.advance(connection, part.fulfillment_id, state, stage, change.now, deadline)
+    return freed
 
 
 async def _plan(change: OrderChange, ask: Amend) -> Plan:

@@ -18,7 +18,7 @@ from domain.lifecycle import FulfillmentState, deadline_after
 from domain.order_state import OrderState
 from domain.orders import SYSTEM, Actor, CancelReason, Frozen, OrderRules, PlaceOrder
 from domain.quantities import Bucket
-from store import acceptance, control, fulfillment, holds, payments, stock
+from store import acceptance, arrivals, control, fulfillment, holds, payments, stock
 from store.engine import transaction
 from store.lines import move_lines
 from store.orders import OrderChange, change_order, finish, lock_order
@@ -411,6 +411,7 @@ class StockActivities:
         async def work(change: OrderChange) -> Expired:
             freed = await stock.expire_held(change.connection, ask.order_id)
             units = tuple((line_no, q) for line_no, _, _, q in freed)
+            await arrivals.offer(change.connection, freed, (change.order_id, "expired", str(change.version)))
             if units:
                 await move_lines(change.connection, ask.order_id, Bucket.RESERVED, Bucket.OPEN, units)
                 await stock.hold_until(change.connection, ask.order_id, None)
@@ -519,11 +520,12 @@ async def _cancel(change: OrderChange, ask: CancelAsk) -> None:
 async def _free_lines(change: OrderChange, ask: CancelAsk) -> int:
     """Cancel units of lines that wait for supply, are open or held."""
     held = [(line_no, quantity) for line_no, _, quantity in ask.held_units]
-    await stock.cut(change.connection, change.order_id, None, ask.held_units, ask.key)
+    freed = await stock.cut(change.connection, change.order_id, None, ask.held_units, ask.key)
     await move_lines(change.connection, change.order_id, Bucket.RESERVED, Bucket.CANCELLED, held)
     await move_lines(change.connection, change.order_id, Bucket.OPEN, Bucket.CANCELLED, ask.open_units)
     waiting = ask.backordered_units
     await move_lines(change.connection, change.order_id, Bucket.BACKORDERED, Bucket.CANCELLED, waiting)
+    await arrivals.offer(change.connection, freed, (change.order_id, ask.key))
     return sum(quantity for _, quantity in (*held, *ask.open_units, *waiting))
 
 
@@ -534,8 +536,9 @@ async def _cancel_units(change: OrderChange, cut: PartCut, key: str) -> int:
     if stage in (Bucket.CANCELLED, Bucket.SHIPPED, Bucket.DELIVERED, Bucket.OPEN):
         return 0
     at_node = [(line_no, row["node_id"], quantity) for line_no, quantity in cut.units]
-    await stock.cut(change.connection, change.order_id, cut.fulfillment_id, at_node, key)
+    freed = await stock.cut(change.connection, change.order_id, cut.fulfillment_id, at_node, key)
     await move_lines(change.connection, change.order_id, stage, Bucket.CANCELLED, cut.units)
+    await arrivals.offer(change.connection, freed, (change.order_id, key, cut.fulfillment_id))
     if cut.whole:
         state, stage, deadline = FulfillmentState.CANCELLED, Bucket.CANCELLED, change.now
     else:

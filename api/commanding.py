@@ -12,6 +12,7 @@ from api.front import Call, Wait
 from api.gateway import Answered, Closed, Pending, Refused, Sent, ask, send_command
 from api.problems import Problem, not_found
 from api.rendering import ALTERNATIVES
+from domain.backorders import SupplyArrived
 from domain.orders import Actor, Frozen
 from domain.permissions import actor_of
 from store.commands import (
@@ -36,7 +37,6 @@ from workflows.messages import (
     PlaceHold,
     ReleaseHold,
     RetryNow,
-    SupplyArrived,
 )
 
 _MARGIN_S = 1.0

@@ -16,7 +16,7 @@ from api.problems import Finding, Problem, invalid, not_found
 from api.routing import BODY_PROBLEMS, Routes
 from api.schemas import Body
 from api.text_rules import Reference
-from domain.ids import derived_id
+from domain.backorders import SupplyArrived
 from domain.orders import MAX_QUANTITY
 from domain.permissions import Scope, actor_of
 from store.arrivals import (
@@ -25,13 +25,11 @@ from store.arrivals import (
     Received,
     UnknownItem,
     UnknownNode,
-    put_commands,
     receive,
     set_backorder,
-    whose_turn,
+    tell,
 )
 from store.commands import NewCommand
-from workflows.messages import SupplyArrived
 
 routes = Routes()
 
@@ -117,13 +115,7 @@ async def _book(connection: AsyncConnection, call: Call, receipt: Receipt) -> tu
     received = await receive(connection, receipt, actor)
     if received.repeated:
         return received, []
-    commands = []
-    for order_id in await whose_turn(connection, receipt.sku):
-        command_id = derived_id("cmd", order_id, "supply", receipt.node_id, receipt.receipt_id)
-        message = SupplyArrived(command_id=command_id, sku=receipt.sku, actor=actor)
-        commands.append(NewCommand(order_id, command_id, "supply_arrived", message.model_dump_json(), actor))
-    await put_commands(connection, commands)
-    return received, commands
+    return received, await tell(connection, [receipt.sku], (receipt.node_id, receipt.receipt_id), actor)
 
 
 async def _tell(call: Call, commands: list[NewCommand]) -> None:

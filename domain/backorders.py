@@ -6,13 +6,24 @@ to anybody behind them.
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Annotated
+
+from pydantic import StringConstraints
 
 from domain.cancellation import LineUnits
 from domain.holds import keeps_back
 from domain.order_state import OrderState
-from domain.orders import Backorder, OrderRules, Split
+from domain.orders import Actor, Backorder, Frozen, OrderRules, Split
 from domain.quantities import BEFORE_HAND_OVER
 from domain.refusals import OrderRuleError
+
+
+class SupplyArrived(Frozen):
+    """Units of a SKU have come somewhere: does the order wait for them?"""
+
+    command_id: Annotated[str, StringConstraints(min_length=1, max_length=120)]
+    sku: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    actor: Actor | None = None
 
 
 class NothingWaits(OrderRuleError):

@@ -1,13 +1,16 @@
 """Goods that come in: the movement, the level, and the orders that are told of it, in turn. Owner: inventory."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.orders import Actor
+from domain.backorders import SupplyArrived
+from domain.ids import derived_id
+from domain.orders import SYSTEM, Actor
 from store.commands import NewCommand, payload_hash
+from store.stock import Held
 from store.supply import WAITING
 
 RECEIVED = "received"
@@ -75,11 +78,12 @@ SELECT order_id FROM (
  LIMIT :limit
 """)  # noqa: S608 - constants only
 
+_ANY_WAITING = text("SELECT 1 FROM order_lines WHERE sku = ANY(CAST(:skus AS text[])) AND backordered > 0 LIMIT 1")
 _RULE = text("UPDATE items SET backorder = :allowed WHERE sku = :sku")
 
 _PUT = text("""
-INSERT INTO commands (order_id, command_id, kind, payload, payload_hash, actor, origin)
-SELECT c.order_id, c.command_id, :kind, CAST(c.payload AS jsonb), c.hash, CAST(:actor AS jsonb), 'api'
+INSERT INTO commands (order_id, command_id, kind, payload, payload_hash, actor, origin, next_send_at)
+SELECT c.order_id, c.command_id, :kind, CAST(c.payload AS jsonb), c.hash, CAST(:actor AS jsonb), 'api', now()
   FROM unnest(CAST(:orders AS text[]), CAST(:commands AS text[]), CAST(:payloads AS text[]), CAST(:hashes AS bytea[]))
        AS c(order_id, command_id, payload, hash)
 ON CONFLICT (order_id, command_id) DO NOTHING
@@ -117,13 +121,34 @@ async def whose_turn(connection: AsyncConnection, sku: str) -> tuple[str, ...]:
     return tuple(row.order_id for row in rows)
 
 
+async def tell(
+    connection: AsyncConnection, skus: Iterable[str], cause: tuple[str, ...], actor: Actor
+) -> list[NewCommand]:
+    """Store the word that units of these SKUs are there, for every order whose turn it is; `cause` tells it apart."""
+    commands = []
+    for sku in sorted(skus):
+        for order_id in await whose_turn(connection, sku):
+            command_id = derived_id("cmd", order_id, "supply", sku, *cause)
+            message = SupplyArrived(command_id=command_id, sku=sku, actor=actor)
+            commands.append(NewCommand(order_id, command_id, "supply_arrived", message.model_dump_json(), actor))
+    await put_commands(connection, commands)
+    return commands
+
+
+async def offer(connection: AsyncConnection, units: Iterable[Held], cause: tuple[str, ...]) -> None:
+    """Units of a reservation are free again: the orders that wait for them are told by the sweep, at its next run."""
+    freed = {sku for _, sku, _, _ in units}
+    if freed and (await connection.execute(_ANY_WAITING, {"skus": sorted(freed)})).first() is not None:
+        await tell(connection, freed, cause, SYSTEM)
+
+
 async def set_backorder(connection: AsyncConnection, sku: str, *, allowed: bool) -> bool:
     """Write whether units of an item may be waited for. False: there is no such item."""
     return (await connection.execute(_RULE, {"sku": sku, "allowed": allowed})).rowcount == 1
 
 
 async def put_commands(connection: AsyncConnection, commands: Sequence[NewCommand]) -> None:
-    """Store commands of one kind and actor for many orders; the sweep sends what nobody has sent before."""
+    """Store commands of one kind and actor for many orders, due at once: the sweep sends what nobody has sent."""
     if not commands:
         return
     first = commands[0]

@@ -325,14 +325,6 @@ class RetryOutcome(Frozen):
     why: str | None = None
 
 
-class SupplyArrived(Frozen):
-    """Units of a SKU have come somewhere: does the order wait for them?"""
-
-    command_id: CommandKey
-    sku: Annotated[str, StringConstraints(min_length=1, max_length=64)]
-    actor: Actor | None = None
-
-
 class SupplyOutcome(Frozen):
     """What the order got of it. `units` are held now; without any, `why` or whoever comes first says why not."""
 

@@ -28,6 +28,7 @@ with workflow.unsafe.imports_passed_through():
         RecordActivities,
         SettleAsk,
     )
+    from domain.backorders import SupplyArrived
     from domain.ids import derived_id
     from domain.money import format_minor
     from domain.order_state import Fulfillment, Tender
@@ -47,7 +48,6 @@ with workflow.unsafe.imports_passed_through():
         Rejected,
         ReleaseHold,
         RetryNow,
-        SupplyArrived,
     )
 
 C = TypeVar(

@@ -14,10 +14,10 @@ with workflow.unsafe.imports_passed_through():
     from activities.contract import CommandRef
     from activities.stock import StockReserved
     from activities.supply import FillAsk, SupplyActivities, SupplyTaken
-    from domain.backorders import check_waits_for, lifted, units_to_fill, units_to_give_up
+    from domain.backorders import SupplyArrived, check_waits_for, lifted, units_to_fill, units_to_give_up
     from domain.orders import SYSTEM, Actor, CancelReason, PlaceOrder
     from domain.quantities import Bucket
-    from workflows.messages import SupplyArrived, SupplyOutcome
+    from workflows.messages import SupplyOutcome
 
 _LOOK, _LIMIT = "supply:look", "supply:limit"
 

@@ -341,3 +341,30 @@ async def test_who_has_not_paid_is_not_served_and_looks_as_soon_as_it_has(shop: 
     await shop.new_method(order, "pm_ok")
     assert (await shop.sees_through(order)).status == "completed"
     await shop.agrees(order)
+
+
+async def test_what_somebody_cancels_goes_to_who_waits(shop: Shop) -> None:
+    """CASE-A11: freed units are told to whom they belong next, by a command that the sweep sends, and to no other."""
+    # given
+    await shop.stocks("LAMP", EAST=2)
+    await shop.lets_wait("LAMP")
+    has_them = await shop.place(("LAMP", 2))
+    await shop.released(has_them)
+    first, second = await shop.place(("LAMP", 1)), await shop.place(("LAMP", 2))
+    for order in (first, second):
+        await shop.becomes(order, payment_status="authorized", wait_cause="backorder")
+    # when
+    await shop.cancel(has_them, lines=[(1, 1)])
+    told = await shop.sql(
+        "SELECT order_id, command_id, payload, next_send_at <= now() AS due FROM commands"
+        " WHERE kind = 'supply_arrived' AND order_id = ANY(:o)",
+        o=[first.id, second.id],
+    )
+    # then
+    assert [(row["order_id"], row["due"]) for row in told] == [(first.id, True)]
+    await shop.signal(first, "supply_arrived", told[0]["payload"])
+    command = await shop.command(first, told[0]["command_id"])
+    assert (command["state"], command["outcome"]["units"], command["actor"]["kind"]) == ("applied", 1, "system")
+    for order in (first, second, has_them):
+        await shop.cancel(order, "cancel-2")
+        await shop.agrees(order)

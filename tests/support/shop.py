@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from temporalio.client import WorkflowUpdateFailedError, WorkflowUpdateStage
 from temporalio.exceptions import ApplicationError
 
+from domain.backorders import SupplyArrived
 from domain.ids import derived_id, new_id
 from domain.orders import (
     SYSTEM,
@@ -60,7 +61,6 @@ from workflows.messages import (
     RetryNow,
     RetryOutcome,
     ScanOutcome,
-    SupplyArrived,
     SupplyOutcome,
 )
 from workflows.starting import ORDER_WORKFLOW, TASK_QUEUE, first_attributes, start_operation
