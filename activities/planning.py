@@ -116,8 +116,7 @@ async def _free_stock(
     wanted: Counter[str] = Counter()
     for one in demand:
         wanted[one.sku] += one.quantity
-    atp = await stock.load_atp(connection, sorted(wanted))
-    ahead = await supply.demand_ahead(connection, order.order_id, wanted)
+    atp, ahead = await supply.free_and_ahead(connection, order.order_id, wanted)
     nodes = [row["node_id"] for row in network if not row["frozen"]]
     return leave_to_others(atp, nodes, wanted, ahead, rules.sourcing_minimum)
 

@@ -22,11 +22,6 @@ class StockRaced(Exception):
 Held = tuple[int, str, str, int]
 """Line number, SKU, node, units."""
 
-_ATP = text("""
-SELECT sku, node_id, on_hand - unavailable - reserved - safety AS atp FROM stock_levels
- WHERE sku = ANY(:skus) AND on_hand - unavailable - reserved - safety > 0
-""")
-
 _NETWORK = text("""
 SELECT n.node_id, n.latitude, n.longitude, n.time_zone, c.working_days, c.holidays, c.cut_off, c.dispatch,
        c.pickup, c.processing_days, l.transit_days, z.latitude AS zone_latitude, z.longitude AS zone_longitude,
@@ -161,14 +156,6 @@ async def load_network(connection: AsyncConnection, zone_id: str, service_level:
     """Enabled nodes with calendar, lane and distance data to a zone, and the database's clock."""
     rows = await connection.execute(_NETWORK, {"zone_id": zone_id, "service_level": service_level})
     return [dict(row) for row in rows.mappings()]
-
-
-async def load_atp(connection: AsyncConnection, skus: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Units that can be promised now: node -> SKU -> units, zeros left out."""
-    atp: dict[str, dict[str, int]] = {}
-    for row in await connection.execute(_ATP, {"skus": list(skus)}):
-        atp.setdefault(row.node_id, {})[row.sku] = row.atp
-    return atp
 
 
 async def hold(

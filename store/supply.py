@@ -19,8 +19,12 @@ WAITING = """
                       AND h.expires_at <= now() AND coalesce(h.line_no, l.line_no) = l.line_no)
 """
 
-_AHEAD = text(f"""
-SELECT l.sku, sum(l.open + l.backordered)::int AS units {WAITING} AND o.order_id <> :order_id
+# One statement, so that both halves are of one moment: whoever is served lowers both.
+_FREE_AND_AHEAD = text(f"""
+SELECT sku, node_id, on_hand - unavailable - reserved - safety AS units FROM stock_levels
+ WHERE sku = ANY(CAST(:skus AS text[])) AND on_hand - unavailable - reserved - safety > 0
+UNION ALL
+SELECT l.sku, NULL, sum(l.open + l.backordered)::int {WAITING} AND o.order_id <> :order_id
    AND EXISTS (SELECT 1 FROM orders me WHERE me.order_id = :order_id AND (o.priority > me.priority
          OR o.priority = me.priority AND (o.created_at, o.order_id) < (me.created_at, me.order_id)))
  GROUP BY l.sku
@@ -50,10 +54,21 @@ class Waiting:
     until: datetime | None = None
 
 
-async def demand_ahead(connection: AsyncConnection, order_id: str, skus: Collection[str]) -> dict[str, int]:
-    """Units of each SKU that other orders wait for, and get before this one: by priority, then by age."""
-    rows = await connection.execute(_AHEAD, {"order_id": order_id, "skus": sorted(skus)})
-    return {row.sku: row.units for row in rows}
+async def free_and_ahead(
+    connection: AsyncConnection, order_id: str, skus: Collection[str]
+) -> tuple[dict[str, dict[str, int]], dict[str, int]]:
+    """Units that can be promised now, and units that others wait for and get first: by priority, then by age.
+
+    The first are node -> SKU -> units, zeros left out, the second SKU -> units.
+    """
+    free: dict[str, dict[str, int]] = {}
+    ahead: dict[str, int] = {}
+    for row in await connection.execute(_FREE_AND_AHEAD, {"order_id": order_id, "skus": sorted(skus)}):
+        if row.node_id is None:
+            ahead[row.sku] = row.units
+        else:
+            free.setdefault(row.node_id, {})[row.sku] = row.units
+    return free, ahead
 
 
 async def backorderable(connection: AsyncConnection, skus: Collection[str]) -> frozenset[str]:

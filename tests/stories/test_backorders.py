@@ -1,5 +1,6 @@
 """Units that nobody has wait for supply: by the item's rule and the customer's wish, in turn, and not for ever."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -112,11 +113,11 @@ async def test_the_rules_speak_for_customers_who_were_not_asked(shop_with: ShopW
 
 
 async def test_an_order_of_nothing_but_backorders_waits_for_all_of_it(shop: Shop) -> None:
-    """CASE-R8: nothing is there at all. It is paid, waits, shows it, and ships; the promise becomes an earlier day."""
+    """CASE-R8, CASE-D5: nothing is there at all. It is paid, waits, shows it, and ships, earlier than promised."""
     # given
     await shop.lets_wait("LAMP")
     order = await shop.place(("LAMP", 2))
-    header = await shop.becomes(order, payment_status="authorized", wait_cause="backorder")
+    header = await shop.waits_for_supply(order)
     # then
     assert header["reserved_until"] is None
 
@@ -148,7 +149,7 @@ async def test_what_goes_together_waits_together(shop: Shop) -> None:
     await shop.stocks("LAMP", EAST=1)
     await shop.lets_wait("LAMP")
     order = await shop.place(("LAMP", 2), split=Split.TOGETHER)
-    await shop.becomes(order, wait_cause="backorder")
+    await shop.waits_for_supply(order)
     assert await _lines(shop, order) == [{"backordered": 2}]
     assert await shop.reserved("LAMP") == {"EAST": 0}
     # when
@@ -172,7 +173,7 @@ async def test_supply_is_served_by_priority_then_by_age(shop_with: ShopWith) -> 
     younger = await shop.place(("LAMP", 1))
     member = await _same_item(club, shop, "LAMP")
     for order in (older, younger, member):
-        await shop.becomes(order, wait_cause="backorder")
+        await shop.waits_for_supply(order)
     # when
     assert await shop.receives("LAMP", "EAST", 2) == (member.id, older.id)
     new = await shop.place(("LAMP", 1), backorder=Backorder.REFUSE)
@@ -241,7 +242,7 @@ async def test_a_lost_word_loses_nothing(shop_with: ShopWith) -> None:
     shop = await shop_with(backorder_retry_s=2)
     await shop.lets_wait("LAMP")
     order = await shop.place(("LAMP", 1))
-    await shop.becomes(order, wait_cause="backorder")
+    await shop.waits_for_supply(order)
     await shop.receives("LAMP", "EAST", 1)
     assert (await shop.sees_through(order)).status == "completed"
     await shop.agrees(order)
@@ -352,7 +353,7 @@ async def test_what_somebody_cancels_goes_to_who_waits(shop: Shop) -> None:
     await shop.released(has_them)
     first, second = await shop.place(("LAMP", 1)), await shop.place(("LAMP", 2))
     for order in (first, second):
-        await shop.becomes(order, payment_status="authorized", wait_cause="backorder")
+        await shop.waits_for_supply(order)
     # when
     await shop.cancel(has_them, lines=[(1, 1)])
     told = await shop.sql(
@@ -368,3 +369,38 @@ async def test_what_somebody_cancels_goes_to_who_waits(shop: Shop) -> None:
     for order in (first, second, has_them):
         await shop.cancel(order, "cancel-2")
         await shop.agrees(order)
+
+
+async def test_a_crowd_is_served_in_turn_whoever_shouts_first(shop: Shop) -> None:
+    """CASE-A1: twelve wait, six units come, all are told at once, the youngest first: the oldest six get them."""
+    # given
+    await shop.lets_wait("LAMP")
+    orders = [await shop.place(("LAMP", 1)) for _ in range(12)]
+    for order in orders:
+        await shop.waits_for_supply(order)
+    # when
+    told = await shop.receives("LAMP", "EAST", 6)
+    first = await asyncio.gather(*(shop.supply_arrives(order, "LAMP") for order in reversed(orders)))
+    again = await asyncio.gather(*(_asks_again(shop, order) for order in orders))
+    # then
+    assert told == tuple(order.id for order in orders[:6])
+    assert sum(outcome.units for outcome in first) <= 6
+    assert again == [True] * 6 + [False] * 6
+    assert await shop.reserved("LAMP") == {"EAST": 6}
+
+
+async def _asks_again(shop: Shop, order: Order) -> bool:
+    """Whether the order has its units, once it has been told again."""
+    if (await _lines(shop, order)) == [{"backordered": 1}]:
+        await shop.supply_arrives(order, "LAMP", "supply-2")
+    return (await _lines(shop, order)) != [{"backordered": 1}]
+
+
+async def test_an_operator_makes_it_look_now(shop: Shop) -> None:
+    """`retry_now` is the word for every order that waits: it looks, long before its interval is over."""
+    await shop.lets_wait("LAMP")
+    order = await shop.place(("LAMP", 1))
+    await shop.waits_for_supply(order)
+    await shop.receives("LAMP", "EAST", 1)
+    await shop.retry(order)
+    assert (await shop.sees_through(order)).status == "completed"

@@ -25,7 +25,7 @@ async def _waiting(shop: Shop, units: int, **options: Any) -> Order:
     """An order of lamps of which there are none."""
     await shop.lets_wait("LAMP")
     order = await shop.place(("LAMP", units), **options)
-    await shop.becomes(order, payment_status="authorized", wait_cause="backorder")
+    await shop.waits_for_supply(order)
     return order
 
 

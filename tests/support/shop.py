@@ -155,6 +155,15 @@ class Shop(ShopViews):
         await transaction(self.engine, lambda c: receive(c, receipt, SYSTEM))
         return await transaction(self.engine, lambda c: whose_turn(c, receipt.sku))
 
+    async def waits_for_supply(self, order: Order) -> dict[str, Any]:
+        """Wait until the order is paid, has looked once for what it waits for, and says so."""
+
+        async def has_looked() -> bool:
+            return bool((await order.handle.query("state"))["supply_looks"])
+
+        await eventually(has_looked)
+        return await self.becomes(order, payment_status="authorized", wait_cause="backorder")
+
     async def supply_arrives(self, order: Order, name: str, command_id: str = "supply-1") -> SupplyOutcome:
         """Somebody tells the order."""
         message = SupplyArrived(command_id=command_id, sku=self.sku(name))
