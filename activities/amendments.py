@@ -12,12 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from temporalio import activity
 
 from activities.contract import Checkpoint, CommandRef, Grant, Stage, grant_token, no_checkpoint, own_grant
-from activities.planning import NoPlan, Plan, make_plan
+from activities.planning import NoPlan, Plan, is_reachable, make_plan
 from domain.amendment import AddedLine
 from domain.lifecycle import FulfillmentState, deadline_after
 from domain.orders import SYSTEM, Actor, ChangeKind, Frozen, PlaceOrder
 from domain.quantities import Bucket
-from store import acceptance, amendments, arrivals, fulfillment, holds, payments, stock
+from store import acceptance, amendments, arrivals, fulfillment, holds, payments, stock, supply
 from store.engine import transaction
 from store.lines import move_lines
 from store.orders import OrderChange, change_order, finish, lock_order
@@ -315,6 +315,7 @@ async def _carry_out(change: OrderChange, ask: Amend) -> Amended:
     await amendments.add_lines(connection, order_id, lines)
     await amendments.change_header(connection, ask.order, ask.requested_by)
     plan = await _plan(change, ask) if ask.wanted else None
+    await _check_waiting(change, ask)
     if ask.address:
         await amendments.use_address(connection, order_id, ask.command_id)
     _tell(change, ask)
@@ -345,6 +346,22 @@ async def _take(change: OrderChange, taken: tuple[TakenPart, ...], key: str) -> 
             state, deadline = part.state, deadline_after(part.state, stage, change.rules, change.now)
         await fulfillment.advance(connection, part.fulfillment_id, state, stage, change.now, deadline)
     return freed
+
+
+async def _check_waiting(change: OrderChange, ask: Amend) -> None:
+    """What waits for supply waits for it at the new place and speed.
+
+    Raises:
+        _NotPossible: nothing could ever be delivered there.
+    """
+    if not {ChangeKind.SHIP_TO, ChangeKind.SERVICE_LEVEL} & set(ask.kinds):
+        return
+    if not await supply.anything_waits(change.connection, change.order_id):
+        return
+    named = await stock.load_rules(change.connection, ask.order.channel)
+    if not await is_reachable(change.connection, ask.order, named):
+        why = "no node delivers there at that speed, whatever comes in"
+        raise _NotPossible(NoPlan("promise_not_possible", why, ()), change.version)
 
 
 async def _plan(change: OrderChange, ask: Amend) -> Plan:

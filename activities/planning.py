@@ -105,6 +105,12 @@ async def make_plan(
     return _shortage(plan, ask, may_wait.skus)
 
 
+async def is_reachable(connection: AsyncConnection, order: PlaceOrder, rules: Rules) -> bool:
+    """Whether any node can deliver there at that speed, if it only had the units."""
+    network = await stock.load_network(connection, order.zone_id, order.service_level)
+    return bool(_promises(network, rules["promise"][1]))
+
+
 async def _free_stock(
     connection: AsyncConnection,
     order: PlaceOrder,

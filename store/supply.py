@@ -32,6 +32,8 @@ SELECT l.sku, NULL, sum(l.open + l.backordered)::int {WAITING} AND o.order_id <>
 
 _BACKORDERABLE = text("SELECT sku FROM items WHERE sku = ANY(CAST(:skus AS text[])) AND backorder")
 
+_ANY = text("SELECT 1 FROM order_lines WHERE order_id = :order_id AND backordered > 0 LIMIT 1")
+
 _WAIT = text("""
 UPDATE order_lines l SET open = l.open - w.quantity, backordered = l.backordered + w.quantity,
        waits_since = :since, waits_until = :until
@@ -75,6 +77,11 @@ async def backorderable(connection: AsyncConnection, skus: Collection[str]) -> f
     """The SKUs among these whose units may wait for supply."""
     rows = await connection.execute(_BACKORDERABLE, {"skus": sorted(skus)})
     return frozenset(row.sku for row in rows)
+
+
+async def anything_waits(connection: AsyncConnection, order_id: str) -> bool:
+    """Whether units of the order wait for supply."""
+    return (await connection.execute(_ANY, {"order_id": order_id})).first() is not None
 
 
 async def let_wait(connection: AsyncConnection, order_id: str, waiting: Waiting) -> None:

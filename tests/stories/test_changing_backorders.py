@@ -46,20 +46,25 @@ async def test_fewer_and_other_units_are_taken_from_what_waits(shop: Shop) -> No
     await shop.agrees(order)
 
 
-async def test_another_speed_and_address_leave_it_waiting(shop: Shop) -> None:
-    """No stock is needed for that: it waits on, and goes to the new address, fast."""
+async def test_another_address_leaves_it_waiting(shop: Shop) -> None:
+    """No stock is needed for that: it waits on, and goes there. Where nothing can be delivered it cannot wait."""
     # given
     order = await _waiting(shop, 1)
     await shop.sql(
-        "INSERT INTO lanes SELECT node_id, zone_id, 'express', 1 FROM lanes WHERE zone_id = :z AND service_level ="
-        " 'standard' ON CONFLICT DO NOTHING",
+        "INSERT INTO zones SELECT 'US-VT-BACKORDER', country, 'VT', NULL, latitude, longitude, time_zone FROM zones"
+        " WHERE zone_id = :z ON CONFLICT DO NOTHING",
         z=ZONE,
+    )
+    await shop.sql(
+        "INSERT INTO lanes VALUES ('EAST', 'US-VT-BACKORDER', 'standard', 2) ON CONFLICT DO NOTHING",
     )
     # when
     faster = await shop.amend(order, SetServiceLevel(service_level=ServiceLevel.EXPRESS))
-    there = await shop.amend(order, SetShipTo(country="US", region="MA", zone_id=ZONE), command_id="amend-2")
+    there = SetShipTo(country="US", region="VT", zone_id="US-VT-BACKORDER")
+    moved = await shop.amend(order, there, command_id="amend-2")
     # then
-    assert (faster.state, there.state) == ("confirmed", "confirmed")
+    assert (faster.state, faster.code) == ("declined", "promise_not_possible")
+    assert moved.state == "confirmed"
     assert await _lines(shop, order.id) == [{"backordered": 1}]
     await shop.receives("LAMP", "EAST", 1)
     assert (await shop.supply_arrives(order, "LAMP")).units == 1
