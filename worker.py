@@ -34,6 +34,7 @@ from activities.payments import PaymentActivities
 from activities.records import DirectCommands, RecordActivities
 from activities.shipments import ShipmentActivities
 from activities.stock import StockActivities
+from activities.supply import SupplyActivities
 from domain.orders import PlaceOrder
 from providers.catalog import ProviderChoice, Providers, make_providers
 from providers.faults import SimulationFaults
@@ -87,6 +88,7 @@ def make_activities(
 ) -> list[Callable[..., object]]:
     """Every activity, bound to the database and the providers."""
     stock = StockActivities(engine, direct_orders=direct_commands == "allow", checkpoint=checkpoint)
+    arrivals = SupplyActivities(engine, checkpoint)
     payments = PaymentActivities(engine, providers.payments, checkpoint)
     shipments = ShipmentActivities(engine, providers.warehouses, providers.carriers, vault_keys, checkpoint)
     changes = AmendmentActivities(engine, checkpoint)
@@ -99,6 +101,7 @@ def make_activities(
         stock.allocate,
         stock.expire,
         stock.cancel,
+        arrivals.fill,
         payments.authorize,
         payments.capture,
         payments.void,

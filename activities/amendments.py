@@ -12,12 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from temporalio import activity
 
 from activities.contract import Checkpoint, CommandRef, Grant, Stage, grant_token, no_checkpoint, own_grant
-from activities.planning import NoPlan, Plan, make_plan
+from activities.planning import NoPlan, Plan, is_reachable, make_plan
 from domain.amendment import AddedLine
 from domain.lifecycle import FulfillmentState, deadline_after
 from domain.orders import SYSTEM, Actor, ChangeKind, Frozen, PlaceOrder
 from domain.quantities import Bucket
-from store import acceptance, amendments, fulfillment, holds, payments, stock
+from store import acceptance, amendments, arrivals, fulfillment, holds, payments, stock, supply
 from store.engine import transaction
 from store.lines import move_lines
 from store.orders import OrderChange, change_order, finish, lock_order
@@ -77,6 +77,7 @@ class Amend(Frozen):
     kinds: tuple[ChangeKind, ...]
     generation: int  # of the reservations that it makes
     taken: tuple[TakenPart, ...] = ()
+    backordered_units: tuple[tuple[int, int], ...] = ()
     held_units: tuple[tuple[int, str, int], ...] = ()  # line number, node, units
     removed: tuple[tuple[int, int], ...] = ()
     added: tuple[AddedLine, ...] = ()
@@ -303,20 +304,23 @@ async def _carry_out(change: OrderChange, ask: Amend) -> Amended:
     """
     connection, order_id = change.connection, change.order_id
     key = f"{ask.command_id}:amend"
-    await _take(change, ask.taken, key)
-    await stock.cut(connection, order_id, None, ask.held_units, key)
+    freed = await _take(change, ask.taken, key)
+    freed += await stock.cut(connection, order_id, None, ask.held_units, key)
     held = [(line_no, quantity) for line_no, _, quantity in ask.held_units]
     await move_lines(connection, order_id, Bucket.RESERVED, Bucket.OPEN, held)
+    await move_lines(connection, order_id, Bucket.BACKORDERED, Bucket.OPEN, ask.backordered_units)
     await move_lines(connection, order_id, Bucket.OPEN, Bucket.CANCELLED, ask.removed)
     await acceptance.owe_less(connection, order_id, ask.no_longer_owed_minor)
     lines = [(one.line, one.shares, one.extends, one.replaces) for one in ask.added]
     await amendments.add_lines(connection, order_id, lines)
     await amendments.change_header(connection, ask.order, ask.requested_by)
     plan = await _plan(change, ask) if ask.wanted else None
+    await _check_waiting(change, ask)
     if ask.address:
         await amendments.use_address(connection, order_id, ask.command_id)
     _tell(change, ask)
     result = Amended(version=0) if plan is None else await _hold(change, ask, plan)
+    await arrivals.offer(connection, freed, (order_id, key))
     await amendments.put(connection, order_id, _row(ask), change.now)
     await amendments.decide(connection, order_id, ask.command_id, "confirmed", None, change.now)
     if ask.command:
@@ -324,16 +328,16 @@ async def _carry_out(change: OrderChange, ask: Amend) -> Amended:
     return result
 
 
-async def _take(change: OrderChange, taken: tuple[TakenPart, ...], key: str) -> None:
-    """Units leave their fulfillment orders and are open again; nothing where that has happened."""
-    connection = change.connection
+async def _take(change: OrderChange, taken: tuple[TakenPart, ...], key: str) -> list[stock.Held]:
+    """Units leave their fulfillment orders and are open again; nothing where that has happened. What is free now."""
+    connection, freed = change.connection, list[stock.Held]()
     for part in taken:
         row = await fulfillment.read(connection, part.fulfillment_id)
         stage = Bucket(row["stage"])
         if stage in (Bucket.CANCELLED, Bucket.OPEN):
             continue
         at_node = [(line_no, row["node_id"], quantity) for line_no, quantity in part.units]
-        await stock.cut(connection, change.order_id, part.fulfillment_id, at_node, key)
+        freed += await stock.cut(connection, change.order_id, part.fulfillment_id, at_node, key)
         await move_lines(connection, change.order_id, stage, Bucket.OPEN, part.units)
         if part.whole:
             state, stage, deadline = FulfillmentState.CANCELLED, Bucket.CANCELLED, change.now
@@ -341,6 +345,23 @@ async def _take(change: OrderChange, taken: tuple[TakenPart, ...], key: str) -> 
             await fulfillment.cut(connection, part.fulfillment_id, part.units)
             state, deadline = part.state, deadline_after(part.state, stage, change.rules, change.now)
         await fulfillment.advance(connection, part.fulfillment_id, state, stage, change.now, deadline)
+    return freed
+
+
+async def _check_waiting(change: OrderChange, ask: Amend) -> None:
+    """What waits for supply waits for it at the new place and speed.
+
+    Raises:
+        _NotPossible: nothing could ever be delivered there.
+    """
+    if not {ChangeKind.SHIP_TO, ChangeKind.SERVICE_LEVEL} & set(ask.kinds):
+        return
+    if not await supply.anything_waits(change.connection, change.order_id):
+        return
+    named = await stock.load_rules(change.connection, ask.order.channel)
+    if not await is_reachable(change.connection, ask.order, named):
+        why = "no node delivers there at that speed, whatever comes in"
+        raise _NotPossible(NoPlan("promise_not_possible", why, ()), change.version)
 
 
 async def _plan(change: OrderChange, ask: Amend) -> Plan:

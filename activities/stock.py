@@ -10,14 +10,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from temporalio import activity
 
 from activities.contract import Checkpoint, CommandRef, Grant, Stage, grant_token, no_checkpoint, own_grant
-from activities.planning import NoPlan, Plan, Rules, make_plan
+from activities.planning import NOBODY_WAITS, NoPlan, Plan, Rules, make_plan
+from activities.waiting import let_wait, noted, placed_in, say_waiting, waiting_in, what_may_wait
 from domain.cut_offs import pinned
 from domain.ids import derived_id
 from domain.lifecycle import FulfillmentState, deadline_after
 from domain.order_state import OrderState
 from domain.orders import SYSTEM, Actor, CancelReason, Frozen, OrderRules, PlaceOrder
 from domain.quantities import Bucket
-from store import acceptance, control, fulfillment, holds, payments, stock
+from store import acceptance, arrivals, control, fulfillment, holds, payments, stock
 from store.engine import transaction
 from store.lines import move_lines
 from store.orders import OrderChange, change_order, finish, lock_order
@@ -49,21 +50,27 @@ class ReserveAsk(Frozen):
     generation: int = 1
     open_units: tuple[tuple[int, int], ...] = ()  # later generations: line number, units
     barred: tuple[tuple[str, str], ...] = ()  # nodes that were short of a SKU on this order: node, SKU
+    may_wait: bool = True  # whether units may wait for supply, as far as the order itself is concerned
     cause: str = "acceptance"
 
 
 class StockReserved(Frozen):
-    """Units are held and the promise is made."""
+    """Units are held, or wait for supply, and the promise is made. `placed` is by when what is held arrives."""
 
     kind: Literal["reserved"] = "reserved"
     placements: tuple[Placement, ...]
     rules: OrderRules
-    reserved_until: datetime
+    reserved_until: datetime | None
     promised_by: date
     promised_until: datetime
     version: int
     grant: Grant | None = None
     sealed: bool = False  # commands of this order must come through the API
+    waiting: tuple[tuple[int, int], ...] = ()  # line number, units
+    waits_since: datetime | None = None
+    waits_until: datetime | None = None
+    placed_by: date | None = None
+    placed_until: datetime | None = None
 
 
 class StockShort(Frozen):
@@ -151,7 +158,8 @@ class CancelAsk(Frozen):
     actor: Actor = SYSTEM
     command: CommandRef | None = None  # set when this step ends the command
     step: str
-    open_units: tuple[tuple[int, int], ...] = ()  # line number, units
+    backordered_units: tuple[tuple[int, int], ...] = ()  # line number, units
+    open_units: tuple[tuple[int, int], ...] = ()
     held_units: tuple[tuple[int, str, int], ...] = ()  # line number, node, units
     cuts: tuple[PartCut, ...] = ()
     asked: tuple[str, ...] = ()  # fulfillment orders whose node is asked to stop
@@ -218,12 +226,13 @@ class StockActivities:
             if not await acceptance.record_order(connection, order, shares, rules, token):
                 return await self._recorded(connection, order, 1)
         change = await lock_order(connection, order.order_id)
-        if ask.generation > 1 and await stock.held_units(connection, order.order_id, ask.generation):
+        if ask.generation > 1 and await acceptance.recorded_decision(
+            connection, order.order_id, "sourcing", ask.generation
+        ):
             return await self._recorded(connection, order, ask.generation)
         wanted = ask.open_units or tuple((line.line_no, line.quantity) for line in order.lines)
-        plan = await make_plan(connection, order, wanted, named, ask.barred)
-        if give_up and isinstance(plan, Plan):
-            plan = NoPlan("out_of_stock", "other orders took the units while this one was planned", ())
+        may_wait = await what_may_wait(change, order) if ask.may_wait else NOBODY_WAITS
+        plan = await make_plan(connection, order, wanted, named, ask.barred, may_wait, others_took_all=give_up)
         if isinstance(plan, Plan):
             result: StockReserved | StockShort = await self._hold(change, ask, plan, rules)
         else:
@@ -232,16 +241,15 @@ class StockActivities:
         return result
 
     async def _hold(self, change: OrderChange, ask: ReserveAsk, plan: Plan, rules: OrderRules) -> StockReserved:
-        until = change.now + timedelta(seconds=rules.reservation_limit_s)
         order_id = change.order_id
-        if ask.generation > 1:  # units that a hold keeps back are kept for it
-            until = max(until, await holds.kept_until(change.connection, order_id, change.now) or until)
-        await stock.hold(change.connection, order_id, ask.generation, until, plan.held)
+        until = await _hold_until(change, rules, first=ask.generation == 1) if plan.held else None
+        if until is not None:
+            await stock.hold(change.connection, order_id, ask.generation, until, plan.held)
         units = [(line_no, quantity) for line_no, _, _, quantity in plan.held]
         await move_lines(change.connection, order_id, Bucket.OPEN, Bucket.RESERVED, units)
-        await acceptance.record_decision(
-            change.connection, order_id, "sourcing", ask.generation, plan.ruleset, plan.record
-        )
+        waiting = await let_wait(change, plan)
+        record = noted(plan.record, plan, waiting)
+        await acceptance.record_decision(change.connection, order_id, "sourcing", ask.generation, plan.ruleset, record)
         nodes = tuple(sorted({node for _, _, node, _ in plan.held}))
         count = sum(q for _, q in units)
         promised = (plan.promised_by, plan.promised_until)
@@ -257,10 +265,13 @@ class StockActivities:
                 until,
             )
             await self._want_payment(change, ask.order)
-            change.say("order.confirmed", units=count, nodes=nodes, promised_by=str(plan.promised_by))
+            change.say("order.confirmed", units=count, nodes=nodes or ("no node",), promised_by=str(plan.promised_by))
+            say_waiting(change, waiting, plan)
         else:
-            await stock.hold_until(change.connection, order_id, until)
-            change.say("reservation.renewed", units=count, nodes=nodes)
+            if until is not None:
+                await stock.hold_until(change.connection, order_id, until)
+                change.say("reservation.renewed", units=count, nodes=nodes)
+            say_waiting(change, waiting, plan)
             promised = await _promise_again(change, ask.cause, plan)
         await finish(change)
         return StockReserved(
@@ -272,6 +283,11 @@ class StockActivities:
             version=change.version,
             grant=own_grant(),
             sealed=not self._direct_orders,
+            waiting=waiting.units,
+            waits_since=waiting.since,
+            waits_until=waiting.until,
+            placed_by=plan.placed_by,
+            placed_until=plan.placed_until,
         )
 
     async def _recorded(
@@ -284,6 +300,9 @@ class StockActivities:
             lines = tuple(ShortUnits(*line) for line in told["lines"])
             return StockShort(code=told["code"], detail=told["detail"], lines=lines, version=row["version"])
         held = await stock.held_units(connection, order.order_id, generation)
+        decided = await acceptance.recorded_decision(connection, order.order_id, "sourcing", generation) or {}
+        waiting = waiting_in(decided)
+        placed = placed_in(decided, row["promised_by"], row["promised_until"])
         return StockReserved(
             placements=tuple(Placement(line_no, node, q) for line_no, _, node, q in held),
             rules=OrderRules.model_validate(row["rules"]),
@@ -292,6 +311,11 @@ class StockActivities:
             promised_until=row["promised_until"],
             version=row["version"],
             sealed=not self._direct_orders,
+            waiting=waiting.units,
+            waits_since=waiting.since,
+            waits_until=waiting.until,
+            placed_by=placed[0],
+            placed_until=placed[1],
         )
 
     async def _want_payment(self, change: OrderChange, order: PlaceOrder) -> None:
@@ -387,6 +411,7 @@ class StockActivities:
         async def work(change: OrderChange) -> Expired:
             freed = await stock.expire_held(change.connection, ask.order_id)
             units = tuple((line_no, q) for line_no, _, _, q in freed)
+            await arrivals.offer(change.connection, freed, (change.order_id, "expired", str(change.version)))
             if units:
                 await move_lines(change.connection, ask.order_id, Bucket.RESERVED, Bucket.OPEN, units)
                 await stock.hold_until(change.connection, ask.order_id, None)
@@ -423,12 +448,24 @@ def _rules_of(named: Rules) -> OrderRules:
     return OrderRules.model_validate({**body, "version": version, "cut_offs": pinned(*named["cut_off"])})
 
 
+async def _hold_until(change: OrderChange, rules: OrderRules, *, first: bool) -> datetime:
+    """Until when units are held. Those that a hold keeps back are kept for it."""
+    until = change.now + timedelta(seconds=rules.reservation_limit_s)
+    if first:
+        return until
+    return max(until, await holds.kept_until(change.connection, change.order_id, change.now) or until)
+
+
 async def _promise_again(change: OrderChange, cause: str, plan: Plan) -> tuple[date, datetime]:
-    """The promise in force: a later date becomes a new one, told once; it never becomes earlier."""
+    """The promise in force: a later date becomes a new one, told once; it never becomes earlier.
+
+    Units that wait for supply are told with the date.
+    """
     before, until = await acceptance.current_promise(change.connection, change.order_id)
     if plan.promised_until <= until:
         return before, until
-    change.say("promise.changed", cause=cause, promised_by=before, to=plan.promised_by, why=cause)
+    if not plan.waiting:
+        change.say("promise.changed", cause=cause, promised_by=before, to=plan.promised_by, why=cause)
     await acceptance.re_promise(
         change.connection,
         change.order_id,
@@ -481,12 +518,15 @@ async def _cancel(change: OrderChange, ask: CancelAsk) -> None:
 
 
 async def _free_lines(change: OrderChange, ask: CancelAsk) -> int:
-    """Cancel open and held units of lines."""
+    """Cancel units of lines that wait for supply, are open or held."""
     held = [(line_no, quantity) for line_no, _, quantity in ask.held_units]
-    await stock.cut(change.connection, change.order_id, None, ask.held_units, ask.key)
+    freed = await stock.cut(change.connection, change.order_id, None, ask.held_units, ask.key)
     await move_lines(change.connection, change.order_id, Bucket.RESERVED, Bucket.CANCELLED, held)
     await move_lines(change.connection, change.order_id, Bucket.OPEN, Bucket.CANCELLED, ask.open_units)
-    return sum(quantity for _, quantity in (*held, *ask.open_units))
+    waiting = ask.backordered_units
+    await move_lines(change.connection, change.order_id, Bucket.BACKORDERED, Bucket.CANCELLED, waiting)
+    await arrivals.offer(change.connection, freed, (change.order_id, ask.key))
+    return sum(quantity for _, quantity in (*held, *ask.open_units, *waiting))
 
 
 async def _cancel_units(change: OrderChange, cut: PartCut, key: str) -> int:
@@ -496,8 +536,9 @@ async def _cancel_units(change: OrderChange, cut: PartCut, key: str) -> int:
     if stage in (Bucket.CANCELLED, Bucket.SHIPPED, Bucket.DELIVERED, Bucket.OPEN):
         return 0
     at_node = [(line_no, row["node_id"], quantity) for line_no, quantity in cut.units]
-    await stock.cut(change.connection, change.order_id, cut.fulfillment_id, at_node, key)
+    freed = await stock.cut(change.connection, change.order_id, cut.fulfillment_id, at_node, key)
     await move_lines(change.connection, change.order_id, stage, Bucket.CANCELLED, cut.units)
+    await arrivals.offer(change.connection, freed, (change.order_id, key, cut.fulfillment_id))
     if cut.whole:
         state, stage, deadline = FulfillmentState.CANCELLED, Bucket.CANCELLED, change.now
     else:

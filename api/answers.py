@@ -59,6 +59,15 @@ class PlaceFull(PlaceMasked):
     city: str
 
 
+class BackorderOut(Answer):
+    """Units of a line that wait for supply. What has not come by `until` is cancelled, and the customer told."""
+
+    units: int
+    since: str
+    until: str
+    promised_by: str | None
+
+
 class LineOut(Answer):
     """One line; `quantities` are the buckets that hold something and sum to `ordered`."""
 
@@ -74,6 +83,7 @@ class LineOut(Answer):
     total_minor: int
     cancelled_minor: int
     quantities: dict[str, int]
+    backorder: BackorderOut | None = None
 
 
 class Totals(Answer):
@@ -238,6 +248,7 @@ class Order(Answer):
     payment_status: str
     service_level: str
     split: str
+    backorder: str | None
     customer: CustomerShown | CustomerRefOnly
     ship_to: PlaceFull | PlaceMasked | PlaceCoarse
     lines: list[LineOut]

@@ -9,7 +9,19 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
-from api import amendments, cancellations, decisions, exceptions, fulfillment, holds, notes, notices, orders, service
+from api import (
+    amendments,
+    cancellations,
+    decisions,
+    exceptions,
+    fulfillment,
+    holds,
+    notes,
+    notices,
+    orders,
+    service,
+    stock,
+)
 from api.envelope import Envelope, add_handlers
 from api.limits import Limits
 from api.routing import OperationUnknown, Routes
@@ -27,6 +39,7 @@ ALL_ROUTES: tuple[Routes, ...] = (
     exceptions.routes,
     notes.routes,
     notices.routes,
+    stock.routes,
     service.routes,
 )
 

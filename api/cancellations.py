@@ -100,7 +100,8 @@ async def _plan(call: Call, head: OrderHead, lines: tuple[LineUnits, ...]) -> di
 
 def _planned(plan: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
     """The plan in the words of the API."""
-    lines = [{"line": n, "quantity": q, "outcome": "immediate"} for n, q in plan["open_units"]]
+    nowhere = [*plan["backordered_units"], *plan["open_units"]]
+    lines = [{"line": n, "quantity": q, "outcome": "immediate"} for n, q in nowhere]
     lines += [{"line": n, "quantity": q, "outcome": "immediate", "node": node} for n, node, q in plan["held_units"]]
     nodes = {part["id"]: part["node"] for part in row.get("fulfillment_orders", ())}
     for outcome, parts in (("immediate", plan["at_once"]), ("needs_node", plan["asked"])):

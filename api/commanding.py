@@ -12,6 +12,7 @@ from api.front import Call, Wait
 from api.gateway import Answered, Closed, Pending, Refused, Sent, ask, send_command
 from api.problems import Problem, not_found
 from api.rendering import ALTERNATIVES
+from domain.backorders import SupplyArrived
 from domain.orders import Actor, Frozen
 from domain.permissions import actor_of
 from store.commands import (
@@ -52,6 +53,7 @@ MESSAGES: dict[str, type[Frozen]] = {
     "carrier_event": CarrierEvent,
     "payment_event": PaymentEvent,
     "retry_now": RetryNow,
+    "supply_arrived": SupplyArrived,
 }
 
 

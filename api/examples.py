@@ -25,7 +25,7 @@ ORDER = {
         {"sku": "RUG-SAND", "quantity": 1, "unit_price_minor": 8000, "discount_minor": 0, "tax_minor": 640},
     ],
     "shipping": {"method": "ship", "service_level": "standard", "price_minor": 900, "tax_minor": 72},
-    "preferences": {"split": "asap", "backorder": "refuse", "substitution": "ask"},
+    "preferences": {"split": "asap", "backorder": "accept", "substitution": "ask"},
     "tenders": [{"provider": "simulated", "reference": "pm_ok", "state": "to_authorize", "amount_minor": 23544}],
     "total_minor": 23544,
 }

@@ -36,6 +36,7 @@ from workflows.messages import (
     ReportOutcome,
     RetryOutcome,
     ScanOutcome,
+    SupplyOutcome,
 )
 from workflows.starting import ACCEPT_UPDATE, order_workflow_id, start_operation, start_unanswered
 
@@ -50,6 +51,7 @@ OUTCOMES: dict[str, type[Frozen]] = {
     "carrier_event": ScanOutcome,
     "payment_event": PaymentEventOutcome,
     "retry_now": RetryOutcome,
+    "supply_arrived": SupplyOutcome,
 }
 # How long an order may take to take a message in when the caller has not asked for a certain time: a
 # worker that polls does it in milliseconds, so this is how soon we know that nobody polls.

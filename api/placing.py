@@ -128,6 +128,7 @@ def place_order_of(
         shipping_tax_minor=body.shipping.tax_minor,
         service_level=body.shipping.service_level,
         split=body.preferences.split,
+        backorder=body.preferences.backorder,
         tenders=tuple(
             TenderAsk(
                 tender_id=TenderId(derived_id("tnd", order_id, number)),

@@ -53,9 +53,10 @@ def render_order(row: Row, principal: Principal, ring: KeyRing) -> dict[str, Any
         "payment_status": row["payment_status"],
         "service_level": row["service_level"],
         "split": row["split"],
+        "backorder": row["backorder"],
         "customer": shown_customer(row["customer_ref"], personal, view),
         "ship_to": shown_address(row["country"], row["region"], personal, view),
-        "lines": row["lines"],
+        "lines": [_line(line, row["promises"]) for line in row["lines"]],
         "totals": _totals(row),
         "payment": _payment(row),
         "reservation": _reservation(row),
@@ -175,6 +176,16 @@ def _promise(row: Row) -> dict[str, Any] | None:
         "ruleset": promises[-1]["ruleset"],
         "changes": changes,
     }
+
+
+def _line(line: Row, promises: list[Row]) -> dict[str, Any]:
+    """A line; what waits for supply is promised by the order's current day."""
+    waits = line["backorder"]
+    if waits is None:
+        return {name: value for name, value in line.items() if name != "backorder"}
+    promised = day(promises[-1]["promised_by"]) if promises else None
+    times = {"since": stamp(waits["since"]), "until": stamp(waits["until"])}
+    return {**line, "backorder": {"units": waits["units"], **times, "promised_by": promised}}
 
 
 def _part(part: Row) -> dict[str, Any]:

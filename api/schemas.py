@@ -10,6 +10,7 @@ from domain.orders import (
     MAX_LINES,
     MAX_MINOR,
     MAX_QUANTITY,
+    Backorder,
     CancelReason,
     CarrierEventType,
     NodeTrouble,
@@ -83,7 +84,13 @@ class PreferencesIn(Body):
     """What the customer wants when not everything can leave at once."""
 
     split: Split = Split.ASAP
-    backorder: Literal["refuse"] = "refuse"
+    backorder: Annotated[
+        Backorder | None,
+        Field(
+            description="What is not in stock: `accept` waits for supply where the item allows it, `refuse` wants no "
+            "order then. Not said: the channel's rule `backorder_unasked` speaks for the customer."
+        ),
+    ] = None
     substitution: Literal["ask", "never"] = "ask"
     notices: Annotated[
         bool,

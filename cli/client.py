@@ -107,6 +107,17 @@ class AmendmentView(View):
     refusal: Json | None = None
 
 
+class ReceiptView(View):
+    """Units that were booked in at a node."""
+
+    receipt_id: str
+    node: str
+    sku: str
+    quantity: int
+    on_hand: int
+    orders_told: int
+
+
 class HoldView(View):
     """A hold and what became of it."""
 
@@ -317,6 +328,23 @@ class AccordClient:
         path = f"/v1/orders/{order}/holds"
         return _read(HoldView, await self._send("POST", path, body=body, key=key or _fresh_key()))
 
+    async def receive_stock(self, body: Json) -> ReceiptView:
+        """Book units that came in: `receipt_id`, `node`, `sku`, `quantity`.
+
+        Raises:
+            ApiProblem: no such node or item, or the receipt was booked with other units.
+        """
+        return _read(ReceiptView, await self._send("POST", "/v1/stock/receipts", body=body, key=_fresh_key()))
+
+    async def set_backorder(self, sku: str, *, allowed: bool) -> View:
+        """Say whether units of an item may be waited for.
+
+        Raises:
+            ApiProblem: there is no such item.
+        """
+        path = f"/v1/items/{sku}/backorder"
+        return _read(View, await self._send("PUT", path, body={"allowed": allowed}, key=_fresh_key()))
+
     async def release_hold(self, order: str, hold_id: str, body: Json, key: str | None = None) -> HoldView:
         """End a hold by the `decision` to release or to reject.
 
@@ -422,7 +450,7 @@ class AccordClient:
 
     async def _send(
         self,
-        method: Literal["GET", "POST", "PATCH"],
+        method: Literal["GET", "POST", "PUT", "PATCH"],
         path: str,
         *,
         body: Json | None = None,

@@ -11,7 +11,14 @@ import typer
 from cli import processes, stack
 from cli.output import ExitCode, interrupted, told_errors
 
-HEAVY = ("orders", "demo", "check", "keys", "exceptions")  # they bring the HTTP client and the database with them
+HEAVY = (
+    "orders",
+    "demo",
+    "check",
+    "keys",
+    "exceptions",
+    "stock",
+)  # they bring the HTTP client and the database with them
 SDK_PAUSE_S = 0.3
 """SDK 1.35.0 aborts now and then when a process ends right after it has called: its threads need this long to end."""
 
@@ -60,6 +67,10 @@ def _add_heavy(app: typer.Typer, chosen: tuple[str, ...]) -> None:
         from cli.exceptions import app as exceptions
 
         app.add_typer(exceptions, name="exceptions")
+    if "stock" in chosen:
+        from cli.stock import app as stock_app
+
+        app.add_typer(stock_app, name="stock")
     if "keys" in chosen:
         from cli.keys import app as keys
 

@@ -78,12 +78,13 @@ class Lane:
 
 @dataclass(frozen=True)
 class Item:
-    """A demo item with its price in US cents and the opening count per node."""
+    """A demo item with its price in US cents, the opening count per node, and whether orders may wait for it."""
 
     sku: str
     name: str
     price_minor: int
     stock: tuple[tuple[str, int], ...]
+    backorder: bool = False
 
 
 @cache
@@ -105,7 +106,8 @@ def nodes() -> tuple[Node, ...]:
 def items() -> tuple[Item, ...]:
     """The demo catalog."""
     return tuple(
-        Item(row["sku"], row["name"], int(row["price_minor"]), _stock(row["stock"])) for row in _rows("items.csv")
+        Item(row["sku"], row["name"], int(row["price_minor"]), _stock(row["stock"]), row["backorder"] == "yes")
+        for row in _rows("items.csv")
     )
 
 

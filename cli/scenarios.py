@@ -139,6 +139,22 @@ async def shortage(stage: Stage) -> OrderView | None:
     return order
 
 
+async def backorder(stage: Stage) -> OrderView:
+    """Nothing is there: the order waits, goods come in, it ships earlier than promised and the customer is told."""
+    order = await stage.place("LANTERN-TIN:2")
+    order = await stage.until(order, lambda o: (o.wait or {}).get("waiting_on") == "supply", "that it waits")
+    stage.say(f"promised by {order.document['promise']['current_by']}: {(order.wait or {}).get('next_event')}")
+    receipt = {"receipt_id": f"demo-{order.id}", "node": "AVP3", "sku": "LANTERN-TIN", "quantity": 2}
+    booked = await stage.floor.receive_stock(receipt)
+    stage.say(f"2 came in at AVP3; {booked.orders_told} waiting orders are told")
+    async with stage.warehouse():
+        order = await stage.ended(order, "completed")
+    promise = order.document["promise"]
+    expect(promise["current_by"] < promise["original_by"], f"the promise is {promise}")
+    stage.say(f"now promised by {promise['current_by']}, and delivered")
+    return order
+
+
 async def payment_declined(stage: Stage) -> OrderView:
     """The card is declined, the order waits for the customer, a second payment goes through."""
     order = await stage.place("RUG-INDIGO:1", reference="pm_decline_once")
@@ -214,6 +230,7 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
             Scenario("happy-path", "reserve, authorize, allocate, ship, capture, deliver", happy_path),
             Scenario("split-shipment", "three nodes, three parcels, three captures", split_shipment),
             Scenario("shortage", "a refusal that says what is available and changes nothing", shortage),
+            Scenario("backorder", "nothing in stock, supply arrives, promise moves, customer told once", backorder),
             Scenario("payment-declined", "the window to fix a payment, a second reference", payment_declined),
             Scenario("cancel-before-pick", "stock and authorization freed", cancel_before_pick),
             Scenario("cancel-too-late", "refused after hand-over, with what is possible instead", cancel_too_late),

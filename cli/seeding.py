@@ -40,7 +40,8 @@ async def seed_demo(engine: AsyncEngine) -> Seeded:
 
     async def write(connection: AsyncConnection) -> Seeded:
         seeded = await _write_network(connection)
-        items = await add_items(connection, {item.sku: item.name for item in network.items()})
+        names = {item.sku: item.name for item in network.items()}
+        items = await add_items(connection, names, [item.sku for item in network.items() if item.backorder])
         counts = [CountRow(item.sku, node, units) for item in network.items() for node, units in item.stock]
         levels = await count_stock(connection, DEMO_COUNT, counts)
         return seeded.model_copy(update={"items": items, "stock_levels": levels})

@@ -205,7 +205,7 @@ def plan_amendment(state: OrderState, changes: Sequence[Change], actor: Actor | 
     added = _all_added(state, changes)
     order = _order_after(state, changes, added)
     moved = _moved(state, changes, order, removed, added)
-    taken = _taken(state, removed, moved)
+    taken = _taken(state, removed, moved, spared=_spared(state, order, removed, added))
     kinds = tuple(_kind(state, change) for change in changes)
     for change, kind in zip(changes, kinds, strict=True):
         check_cut_off(state.rules, kind, actor, _stage(state, change, kind, taken))
@@ -323,22 +323,44 @@ def _moved(
 ) -> tuple[LineUnits, ...]:
     """What must be sourced again: all that has not left, where destination or speed change or all goes together.
 
-    Another address in the same zone moves nothing, unless a node may have the old one on its papers.
+    Another address in the same zone moves nothing, unless a node may have the old one on its papers. What waits for
+    supply goes on waiting, unless all goes together.
     """
     relocated = (order.zone_id, order.service_level) != (state.order.zone_id, state.order.service_level)
     papers = any(isinstance(c, SetShipTo) for c in changes) and state.quantities.of(*AT_THE_NODE) > 0
     relocated = relocated or papers
-    if not relocated and not (added and order.split is Split.TOGETHER):
+    if not relocated and not _goes_together(order, added):
         return ()
     if any(part.being_stopped for part in state.fulfillments.values()):
         raise CancellationInProgress("a node was asked to stop already; its answer decides")
-    units = ((n, line.buckets.of(*BEFORE_HAND_OVER) - removed.get(n, 0)) for n, line in state.lines.items())
+    spared = _spared(state, order, removed, added)
+    units = (
+        (n, line.buckets.of(*BEFORE_HAND_OVER) - removed.get(n, 0) - spared.get(n, 0))
+        for n, line in state.lines.items()
+    )
     return tuple((n, quantity) for n, quantity in units if quantity > 0)
 
 
-def _taken(state: OrderState, removed: dict[int, int], moved: Iterable[LineUnits]) -> CancellationPlan | None:
+def _goes_together(order: PlaceOrder, added: tuple[AddedLine, ...]) -> bool:
+    """Whether what is added must come from where all the rest comes from."""
+    return bool(added) and order.split is Split.TOGETHER
+
+
+def _spared(
+    state: OrderState, order: PlaceOrder, removed: dict[int, int], added: tuple[AddedLine, ...]
+) -> dict[int, int]:
+    """Units per line that go on waiting for supply. What is removed takes those first that wait."""
+    if _goes_together(order, added):
+        return {}
+    waiting = ((n, line.buckets.backordered - removed.get(n, 0)) for n, line in state.lines.items())
+    return {n: units for n, units in waiting if units > 0}
+
+
+def _taken(
+    state: OrderState, removed: dict[int, int], moved: Iterable[LineUnits], spared: dict[int, int]
+) -> CancellationPlan | None:
     units = units_per_line([*removed.items(), *moved])
-    return plan_cancellation(state, tuple(units.items())) if units else None
+    return plan_cancellation(state, tuple(units.items()), spared=spared) if units else None
 
 
 def _stage(state: OrderState, change: Change, kind: ChangeKind, taken: CancellationPlan | None) -> Bucket:
@@ -357,7 +379,8 @@ def _stages_taken(state: OrderState, lines: set[int], taken: CancellationPlan | 
         return ()
     parts = [p for p in (*taken.at_once, *taken.asked) if any(n in lines for n, _ in p.units)]
     held = [Bucket.RESERVED for n, _, _ in taken.held_units if n in lines]
-    return (*held, *(state.fulfillments[p.fulfillment_id].stage for p in parts))
+    waiting = [Bucket.BACKORDERED for n, _ in taken.backordered_units if n in lines]
+    return (*waiting, *held, *(state.fulfillments[p.fulfillment_id].stage for p in parts))
 
 
 # --- lines and money ----------------------------------------------------------------------------------

@@ -3,7 +3,8 @@
 One pure plan serves the validator (refuse before anything is written), the preview and the execution.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from domain.order_state import Fulfillment, OrderState
@@ -56,6 +57,7 @@ class PartUnits(NamedTuple):
 class CancellationPlan(Frozen):
     """Units that are free at once, units whose node must agree, and money before and after."""
 
+    backordered_units: tuple[LineUnits, ...] = ()  # they wait for supply
     open_units: tuple[LineUnits, ...]
     held_units: tuple[tuple[int, str, int], ...]  # line number, node, units
     at_once: tuple[PartUnits, ...]  # not sent to their node yet
@@ -68,13 +70,14 @@ class CancellationPlan(Frozen):
     def units_at_once(self) -> tuple[LineUnits, ...]:
         """What is free at once, wherever it is."""
         held = tuple((line_no, quantity) for line_no, _, quantity in self.held_units)
-        return (*self.open_units, *held, *(u for part in self.at_once for u in part.units))
+        return (*self.backordered_units, *self.open_units, *held, *(u for part in self.at_once for u in part.units))
 
     def stages(self, state: OrderState) -> tuple[Bucket, ...]:
         """Where the units are that it takes."""
         parts = (*self.at_once, *self.asked)
+        waiting = (Bucket.BACKORDERED,) if self.backordered_units else ()
         held = (Bucket.RESERVED,) if self.held_units else ()
-        return (*held, *(state.fulfillments[part.fulfillment_id].stage for part in parts))
+        return (*waiting, *held, *(state.fulfillments[part.fulfillment_id].stage for part in parts))
 
     @property
     def units_asked(self) -> tuple[LineUnits, ...]:
@@ -82,10 +85,17 @@ class CancellationPlan(Frozen):
         return tuple(u for part in self.asked for u in part.units)
 
 
-def plan_cancellation(state: OrderState, wanted: Iterable[LineUnits] = ()) -> CancellationPlan:
+def plan_cancellation(
+    state: OrderState,
+    wanted: Iterable[LineUnits] = (),
+    only: Bucket | None = None,
+    spared: Mapping[int, int] = MappingProxyType({}),
+) -> CancellationPlan:
     """Cancel the wanted units (line number, units), or everything that has not left when none are named.
 
-    What costs least is taken first: open units, held ones, those not sent to a node, then those at a node.
+    What costs least is taken first: units that wait for supply, open ones, held ones, those not sent to a node, then
+    those at a node. `only` says from which of the first two they are taken, and from nowhere else; `spared` units of a
+    line (line number -> units) go on waiting for supply.
 
     Raises:
         UnknownLine: the order has no such line.
@@ -98,16 +108,19 @@ def plan_cancellation(state: OrderState, wanted: Iterable[LineUnits] = ()) -> Ca
     left = dict(named) or {n: line.buckets.of(*BEFORE_HAND_OVER) for n, line in state.lines.items()}
     for line_no in left.keys() - state.lines.keys():
         raise UnknownLine(f"the order has no line {line_no}")
-    free, asked, waiting = _by_answer(state)
-    open_units = _take(left, [(n, line.buckets.open) for n, line in state.lines.items()])
-    held = tuple((n, node, q) for n, node, units in state.placements for _, q in _take(left, [(n, units)]))
+    free, asked, waiting = _by_answer(state) if only is None else ([], [], [])
+    backordered = () if only is Bucket.OPEN else _take_from(state, left, Bucket.BACKORDERED, spared)
+    open_units = () if only is Bucket.BACKORDERED else _take_from(state, left, Bucket.OPEN, {})
+    placed = state.placements if only is None else ()
+    held = tuple((n, node, q) for n, node, units in placed for _, q in _take(left, [(n, units)]))
     at_once = _take_parts(left, free)
     to_ask = _take_parts(left, asked)
-    if not (open_units or held or at_once or to_ask):
+    if not (backordered or open_units or held or at_once or to_ask):
         raise _nothing_left(state, named, waiting)
     if named and any(left.values()):
         raise _too_many(named, left)
     plan = CancellationPlan(
+        backordered_units=backordered,
         open_units=open_units,
         held_units=held,
         at_once=at_once,
@@ -129,6 +142,13 @@ def _by_answer(state: OrderState) -> tuple[list[Fulfillment], list[Fulfillment],
     others = [f for f in parts if f not in waiting]
     at_node = [f for f in others if f.stage in AT_THE_NODE or f.in_call]
     return [f for f in others if f not in at_node], at_node, waiting
+
+
+def _take_from(
+    state: OrderState, left: dict[int, int], bucket: Bucket, spared: Mapping[int, int]
+) -> tuple[LineUnits, ...]:
+    """As many units of the bucket as are still wanted, but for those that are spared."""
+    return _take(left, [(n, line.buckets.of(bucket) - spared.get(n, 0)) for n, line in state.lines.items()])
 
 
 def _take(left: dict[int, int], units: Iterable[LineUnits]) -> tuple[LineUnits, ...]:

@@ -313,7 +313,7 @@ def nodes_to_allocate(state: OrderState) -> tuple[str, ...]:
     lines: dict[str, set[int]] = {}
     for line_no, node, _ in state.placements:
         lines.setdefault(node, set()).add(line_no)
-    return tuple(sorted(node for node, line_nos in lines.items() if not _keeps_back(state.live_holds, line_nos)))
+    return tuple(sorted(node for node, line_nos in lines.items() if not keeps_back(state.live_holds, line_nos)))
 
 
 def units_to_source(state: OrderState) -> tuple[LineUnits, ...]:
@@ -324,8 +324,9 @@ def units_to_source(state: OrderState) -> tuple[LineUnits, ...]:
     """
     found = ((n, line.buckets.open) for n, line in state.lines.items() if line.buckets.open)
     overdue = [hold for hold in state.live_holds if hold.overdue]
-    return tuple((n, units) for n, units in found if not _keeps_back(overdue, (n,)))
+    return tuple((n, units) for n, units in found if not keeps_back(overdue, (n,)))
 
 
-def _keeps_back(holds: Iterable[Hold], line_nos: Container[int]) -> bool:
+def keeps_back(holds: Iterable[Hold], line_nos: Container[int]) -> bool:
+    """Whether one of the holds keeps units of one of the lines from being committed."""
     return any(HoldBlock.SCHEDULE in hold.blocks and hold.covers(line_nos) for hold in holds)

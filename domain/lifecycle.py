@@ -159,6 +159,14 @@ class HoldFact(Frozen):
         return self.line_no is None or part.fulfillment_id in self.parts
 
 
+class SupplyFact(Frozen):
+    """What the header must know of units that wait for supply: of what, since when, and when the first are given up."""
+
+    skus: tuple[str, ...]
+    since: datetime
+    deadline: datetime
+
+
 class OrderFacts(Frozen):
     """Everything that the header of an order is derived from."""
 
@@ -169,6 +177,7 @@ class OrderFacts(Frozen):
     tenders: tuple[TenderFact, ...]
     fulfillments: tuple[FulfillmentFact, ...]
     holds: tuple[HoldFact, ...] = ()  # those that stand
+    supply: SupplyFact | None = None  # where units wait for it
     rules: OrderRules = OrderRules()
     changed_at: datetime
 
@@ -256,7 +265,13 @@ def _payment_status(facts: OrderFacts) -> str:
 
 def _first_wait(facts: OrderFacts) -> Wait:
     """The wait whose deadline comes first."""
-    waits = [*_payment_waits(facts), *_stock_waits(facts), *_fulfillment_waits(facts), *_hold_waits(facts)]
+    waits = [
+        *_payment_waits(facts),
+        *_stock_waits(facts),
+        *_supply_waits(facts),
+        *_fulfillment_waits(facts),
+        *_hold_waits(facts),
+    ]
     if not waits:
         since = facts.changed_at
         waits = [
@@ -299,6 +314,19 @@ def _stock_waits(facts: OrderFacts) -> list[Wait]:
             deadline=since + timedelta(seconds=facts.rules.resource_s),
         )
     ]
+
+
+_SKUS_NAMED = 3
+
+
+def _supply_waits(facts: OrderFacts) -> list[Wait]:
+    """Units that nobody has. What has not come by the deadline is cancelled."""
+    if facts.supply is None:
+        return []
+    skus = facts.supply.skus
+    more = f" and {len(skus) - _SKUS_NAMED} more" if len(skus) > _SKUS_NAMED else ""
+    text = f"supply of {', '.join(skus[:_SKUS_NAMED])}{more} arrives, else it is cancelled"
+    return [_wait(facts.supply, WaitingOn.SUPPLY, Team.INVENTORY, "backorder", text)]
 
 
 _FULFILLMENT_WAITS = {
@@ -354,7 +382,11 @@ def _stops(hold: HoldFact, part: FulfillmentFact) -> bool:
 
 
 def _wait(
-    fact: TenderFact | FulfillmentFact | HoldFact, waiting_on: WaitingOn, owner: Team, cause: str, next_event: str
+    fact: TenderFact | FulfillmentFact | HoldFact | SupplyFact,
+    waiting_on: WaitingOn,
+    owner: Team,
+    cause: str,
+    next_event: str,
 ) -> Wait:
     return Wait(
         waiting_on=waiting_on,

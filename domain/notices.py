@@ -109,6 +109,7 @@ SILENT: Mapping[str, str] = MappingProxyType(
         "order.completed": "the last delivery is told",
         "order.cancelled": "its cancellation is told",
         "order.allocated": "our own business",
+        "backorder.filled": "the new day is told by promise.changed, once for all that waited",
         "order.needs_attention": "our own business",
         "case.escalated": "our own business",
         "reservation.expired": "the declined payment named the time",

@@ -17,6 +17,7 @@ from domain.lifecycle import (
     HoldState,
     OrderFacts,
     PaymentState,
+    SupplyFact,
     Team,
     TenderFact,
     TrackingState,
@@ -37,6 +38,8 @@ class LineState(BaseModel):
     buckets: Buckets
     extends: int | None = None  # more of that line, added by a change
     replaces: int | None = None  # instead of units of that line
+    waits_since: datetime | None = None  # the latest of its units that wait for supply
+    waits_until: datetime | None = None
 
     @property
     def gone(self) -> int:
@@ -189,6 +192,11 @@ class OrderState(BaseModel):
     promised_until: datetime | None = None
     current_by: date | None = None  # the promise in force, where it differs from the original
     current_until: datetime | None = None
+    placed_by: date | None = None  # by when what nodes hold, or held, arrives
+    placed_until: datetime | None = None
+    supply_look_at: datetime | None = None  # when to look for supply that nobody told of
+    supply_looks: int = 0  # how often it was looked for
+    supply_ends: int = 0  # how often units were given up that no supply came for
     promise_state: str = "on_track"
     attention: dict[str, datetime] = Field(default_factory=dict)  # open cases: code, since when
     cases: list[str] = Field(default_factory=list)
@@ -273,6 +281,17 @@ class OrderState(BaseModel):
             held[line_no, node] = held.get((line_no, node), 0) + quantity
         self.placements = tuple((line_no, node, quantity) for (line_no, node), quantity in held.items())
 
+    def wait_for_supply(self, units: tuple[tuple[int, int], ...], since: datetime, until: datetime) -> None:
+        """Open units (line number, units) wait for supply; the limit of a line runs from its latest ones."""
+        self.move(units, Bucket.OPEN, Bucket.BACKORDERED)
+        for line_no, _ in units:
+            self.lines[line_no].waits_since, self.lines[line_no].waits_until = since, until
+
+    def place_by(self, by: date | None, until: datetime | None) -> None:
+        """Units that a node holds arrive by then; the latest of them counts."""
+        if until is not None and (self.placed_until is None or until > self.placed_until):
+            self.placed_by, self.placed_until = by, until
+
     def release_held(self, units: tuple[tuple[int, str, int], ...], target: Bucket) -> None:
         """Take held units (line number, node, units) out of the reservation, whose time limit ends with its last."""
         self.move(tuple((line_no, quantity) for line_no, _, quantity in units), Bucket.RESERVED, target)
@@ -333,6 +352,7 @@ class OrderState(BaseModel):
             tenders=() if self.rejected else tuple(_tender_fact(t) for t in self.tenders),
             fulfillments=tuple(_fulfillment_fact(f) for f in self.fulfillments.values()),
             holds=tuple(self._hold_fact(h) for h in self.live_holds),
+            supply=self._supply_fact(),
             rules=self.rules,
             changed_at=self.changed_at,
         )
@@ -352,6 +372,14 @@ class OrderState(BaseModel):
             since=hold.since,
             deadline=hold.deadline,
         )
+
+    def _supply_fact(self) -> SupplyFact | None:
+        lines = [line for line in self.lines.values() if line.buckets.backordered]
+        since = [line.waits_since for line in lines if line.waits_since]
+        until = [line.waits_until for line in lines if line.waits_until]
+        if not since or not until:
+            return None
+        return SupplyFact(skus=tuple(sorted({line.sku for line in lines})), since=min(since), deadline=min(until))
 
     def header(self) -> Header:
         """The derived header."""

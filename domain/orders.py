@@ -43,6 +43,13 @@ class Split(StrEnum):
     TOGETHER = "together"  # all of it from one node
 
 
+class Backorder(StrEnum):
+    """What the customer wants when something is not in stock."""
+
+    REFUSE = "refuse"  # no order then
+    ACCEPT = "accept"  # wait for supply
+
+
 class OrderLine(NamedTuple):
     """One line as ordered. Amounts are minor units of the order's currency, for the whole line but the price."""
 
@@ -80,6 +87,7 @@ class PlaceOrder(Frozen):
     shipping_tax_minor: Minor = 0
     service_level: ServiceLevel = ServiceLevel.STANDARD
     split: Split = Split.ASAP
+    backorder: Backorder | None = None  # the customer did not say: the rules and the item decide
     tenders: tuple[TenderAsk, ...]
     total_minor: Minor
     placed_at: datetime
@@ -125,6 +133,7 @@ class CancelReason(StrEnum):
     OTHER = "other"
     PAYMENT_DECLINED = "payment_declined"  # set by the payment window
     OUT_OF_STOCK = "out_of_stock"  # the reservation lapsed and nothing is left
+    NO_SUPPLY = "no_supply"  # it was waited for, and did not come in time
 
 
 class ChangeKind(StrEnum):
@@ -168,6 +177,10 @@ class OrderRules(Frozen):
     carrier_silence_s: int = 604_800
     settle_s: int = 86_400
     resource_s: int = 300
+    backorder_unasked: bool = True  # whether units may wait for supply where the customer did not say
+    backorder_limit_s: Annotated[int, Field(ge=1)] = 30 * 86_400  # then what still waits is cancelled
+    backorder_retry_s: Annotated[int, Field(ge=1)] = 43_200  # between two looks for supply that nobody told of
+    priority: int = 0  # who waits for the same supply is served by priority, highest first, then by age
     cut_offs: CutOffs | None = None  # orders from before there were any may be changed as cancellation allows
 
 

@@ -135,6 +135,8 @@ _CASE_WORKERS = {
     Role.OPS: Rule.ANYTHING,
 }
 _CASE_READERS = {**_CASE_WORKERS, Role.AUDITOR: Rule.ANYTHING}
+_RECEIVERS = {Role.WAREHOUSE: Rule.OWN_NODE, Role.INVENTORY: Rule.OWN_NODE, Role.OPS: Rule.ANYTHING}
+_STOCK_OWNERS = {Role.INVENTORY: Rule.ANYTHING, Role.COMMERCE: Rule.ANYTHING, Role.OPS: Rule.ANYTHING}
 _NOTE_WRITERS = {Role.SERVICE: Rule.OWN_CHANNEL, Role.OPS: Rule.ANYTHING}
 
 
@@ -196,6 +198,8 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
             _one("listNotes", "Read the notes on an order", "Notes", {**_NOTE_WRITERS, Role.AUDITOR: Rule.ANYTHING}),
             _one("listNotices", "List what the customer was told", "Notices", _READERS),
             _one("resendNotification", "Send a notice again", "Notices", _NOTE_WRITERS),
+            _one("receiveStock", "Book goods that came in", "Stock", _RECEIVERS, "supply_arrived"),
+            _one("setBackorder", "Say whether an item may be waited for", "Stock", _STOCK_OWNERS),
             _public("health", "Whether the process lives"),
             _public("readiness", "Whether everything behind the API is there"),
             _public("version", "Which version this is"),

@@ -13,6 +13,8 @@ SENTENCES = {
     "order.rejected": "Rejected: {reason}",
     "order.completed": "Completed: everything delivered and settled",
     "order.cancelled": "Cancelled and settled",
+    "order.backordered": "{units} units wait for supply until {until}; promised by {to}",
+    "backorder.filled": "Supply has come: {units} units held at {nodes}, {waiting} still wait",
     "order.allocated": "Committed to {nodes}",
     "order.needs_attention": "Needs attention ({code}), owner {owner}: {detail}",
     "case.escalated": "Nobody answered the case {code} in time: escalated for {owner}, to be answered by {due_at}",

@@ -13,12 +13,12 @@ from domain.shares import LineShares
 
 _ORDER = text("""
 INSERT INTO orders (order_id, order_number, channel, external_ref, customer_ref, currency, country, region, zone_id,
-  service_level, split, rules, total_minor, owed_minor, status, payment_status, fulfillment_status,
+  service_level, split, backorder, rules, total_minor, owed_minor, status, payment_status, fulfillment_status,
   waiting_on, wait_owner, wait_since, wait_deadline, track_token)
 VALUES (:order_id, :order_number, :channel,
   (SELECT external_ref FROM intake WHERE order_id = :order_id), :customer_ref, :currency, :country, :region,
-  :zone_id, :service_level, :split, CAST(:rules AS jsonb), :total_minor, :total_minor, 'received', 'pending',
-  'unfulfilled', 'payment', 'commerce', now(), now() + interval '15 minutes', :track_token)
+  :zone_id, :service_level, :split, :backorder, CAST(:rules AS jsonb), :total_minor, :total_minor, 'received',
+  'pending', 'unfulfilled', 'payment', 'commerce', now(), now() + interval '15 minutes', :track_token)
 ON CONFLICT (order_id) DO NOTHING RETURNING order_id
 """)
 
@@ -65,6 +65,8 @@ INSERT INTO decisions (decision_id, order_id, kind, ruleset, input_hash, output_
 VALUES (:decision_id, :order_id, :kind, :ruleset, :input_hash, :output_hash, CAST(:record AS jsonb))
 ON CONFLICT DO NOTHING
 """)
+
+_DECIDED = text("SELECT record FROM decisions WHERE decision_id = :decision_id")
 
 _REJECT = text("""
 UPDATE orders SET rejection = CAST(:rejection AS jsonb), owed_minor = 0, promise_state = 'withdrawn'
@@ -114,6 +116,7 @@ async def record_order(
                     "zone_id",
                     "service_level",
                     "split",
+                    "backorder",
                     "total_minor",
                 }
             ),
@@ -159,9 +162,9 @@ async def record_promise(
     zone_name: str,
     steps_json: str,
     ruleset: str,
-    reserved_until: datetime,
+    reserved_until: datetime | None,
 ) -> None:
-    """Write the original promise and until when the units are held; the intake row is answered."""
+    """Write the original promise and until when units are held, if any are; the intake row is answered."""
     await connection.execute(
         _PROMISE,
         {
@@ -230,6 +233,14 @@ async def record_decision(
         },
     )
     return decision_id
+
+
+async def recorded_decision(
+    connection: AsyncConnection, order_id: str, kind: str, number: int
+) -> dict[str, Any] | None:
+    """The record of a decision that an earlier attempt has committed, if one has."""
+    row = (await connection.execute(_DECIDED, {"decision_id": derived_id("dec", order_id, kind, number)})).first()
+    return None if row is None else dict(row.record)
 
 
 async def reject_order(connection: AsyncConnection, order_id: str, rejection: dict[str, Any]) -> None:

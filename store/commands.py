@@ -94,7 +94,8 @@ WITH asked AS (
   ON CONFLICT (order_id, command_id) DO NOTHING RETURNING 1
 )
 SELECT (SELECT count(*) FROM stored) AS stored, (SELECT count(*) FROM asked) AS asked,
-  (SELECT count(*) FROM commands WHERE order_id = :order_id AND state = 'received') AS waiting
+  (SELECT count(*) FROM commands WHERE order_id = :order_id AND state = 'received'
+      AND kind <> 'supply_arrived') AS waiting
 """)
 
 _COLUMNS = """order_id, command_id, kind, state, payload, outcome,

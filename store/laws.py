@@ -103,6 +103,16 @@ SELECT concat_ws(' line ', order_id, line_no) AS key FROM order_lines
     ),
     Check(
         "I3",
+        "backorder_without_end",
+        "inventory",
+        "units wait for supply in open orders only, since and until a known time",
+        """
+SELECT concat_ws(' line ', order_id, line_no) AS key FROM order_lines l JOIN orders o USING (order_id)
+ WHERE l.backordered > 0 AND (o.terminal OR (l.waits_since < l.waits_until) IS NOT TRUE)
+""",
+    ),
+    Check(
+        "I3",
         "bucket_reservation_mismatch",
         "fulfillment",
         "the reservations of a line match its buckets; every shipped unit consumed exactly one",

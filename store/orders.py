@@ -16,7 +16,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from domain.cases import case_is_over, outlives_order
 from domain.ids import derived_id
-from domain.lifecycle import FulfillmentFact, Header, HoldFact, OrderFacts, OrderStatus, TenderFact, derive_header
+from domain.lifecycle import (
+    FulfillmentFact,
+    Header,
+    HoldFact,
+    OrderFacts,
+    OrderStatus,
+    SupplyFact,
+    TenderFact,
+    derive_header,
+)
 from domain.orders import SYSTEM, Actor, OrderRules
 from domain.quantities import Buckets
 from domain.timeline import sentence
@@ -123,7 +132,10 @@ SELECT o.total_minor, o.owed_minor, o.rules, o.rejection IS NOT NULL AS rejected
        'unplaced', EXISTS (SELECT 1 FROM order_lines l WHERE l.order_id = h.order_id
                               AND l.line_no = coalesce(h.line_no, l.line_no) AND l.open + l.reserved > 0))
        ORDER BY h.hold_id), '[]')
-     FROM holds h WHERE h.order_id = o.order_id AND h.live) AS holds
+     FROM holds h WHERE h.order_id = o.order_id AND h.live) AS holds,
+  (SELECT json_build_object('skus', json_agg(DISTINCT sku ORDER BY sku), 'since', min(waits_since),
+       'deadline', min(waits_until))
+     FROM order_lines WHERE order_id = o.order_id AND backordered > 0 HAVING count(*) > 0) AS supply
   FROM orders o WHERE o.order_id = :order_id
 """)
 
@@ -223,6 +235,7 @@ async def load_facts(connection: AsyncConnection, order_id: str, now: datetime) 
         tenders=tuple(TenderFact.model_validate(t) for t in row["tenders"]),
         fulfillments=tuple(FulfillmentFact.model_validate(f) for f in row["fulfillments"]),
         holds=tuple(HoldFact.model_validate(h) for h in row["holds"]),
+        supply=SupplyFact.model_validate(row["supply"]) if row["supply"] else None,
         rules=OrderRules.model_validate(row["rules"]),
         changed_at=now,
     )

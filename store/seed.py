@@ -80,8 +80,9 @@ SELECT * FROM unnest(CAST(:node_ids AS text[]), CAST(:zone_ids AS text[]), CAST(
   CAST(:days AS int[])) ON CONFLICT DO NOTHING
 """)
 _ITEMS = text("""
-INSERT INTO items (sku, name)
-SELECT * FROM unnest(CAST(:skus AS text[]), CAST(:names AS text[])) ON CONFLICT DO NOTHING
+INSERT INTO items (sku, name, backorder)
+SELECT i.sku, i.name, i.sku = ANY(CAST(:backorder AS text[]))
+  FROM unnest(CAST(:skus AS text[]), CAST(:names AS text[])) AS i(sku, name) ON CONFLICT DO NOTHING
 """)
 _COUNTS = text("""
 WITH moved AS (
@@ -155,9 +156,10 @@ async def add_lanes(connection: AsyncConnection, rows: Sequence[tuple[str, str, 
     )
 
 
-async def add_items(connection: AsyncConnection, names: Mapping[str, str]) -> int:
-    """Items by SKU. Returns how many were new."""
-    return await _new_rows(connection, _ITEMS, skus=list(names), names=list(names.values()))
+async def add_items(connection: AsyncConnection, names: Mapping[str, str], backorder: Sequence[str] = ()) -> int:
+    """Items by SKU; orders may wait for those of `backorder`. Returns how many were new."""
+    columns = {"skus": list(names), "names": list(names.values()), "backorder": list(backorder)}
+    return await _new_rows(connection, _ITEMS, **columns)
 
 
 async def count_stock(connection: AsyncConnection, source: str, rows: Sequence[CountRow]) -> int:

@@ -7,14 +7,16 @@ _BUCKETS = ", ".join(f"'{bucket}', nullif(l.{bucket}, 0)" for bucket in Bucket)
 # Column names are the fields of the answer; what needs a rule (masking, actions) is done by the API.
 SNAPSHOT = f"""
 SELECT o.order_id, o.order_number, o.channel, o.external_ref, o.customer_ref, o.currency, o.country, o.region,
-  o.service_level, o.split, o.total_minor, o.owed_minor, o.status, o.payment_status, o.fulfillment_status,
+  o.service_level, o.split, o.backorder, o.total_minor, o.owed_minor, o.status, o.payment_status, o.fulfillment_status,
   o.terminal, o.rejection, o.waiting_on, o.wait_owner, o.wait_cause, o.wait_since, o.wait_next_event,
   o.wait_deadline, o.promise_state, o.promised_by, o.reserved_until, o.version, o.created_at, o.updated_at,
   (SELECT coalesce(json_agg(json_build_object('line', l.line_no, 'sku', l.sku, 'ordered', l.ordered,
        'unit_price_minor', l.unit_price_minor, 'items_minor', l.items_minor, 'discount_minor', l.discount_minor,
        'tax_minor', l.tax_minor, 'shipping_minor', l.shipping_minor, 'shipping_tax_minor', l.shipping_tax_minor,
        'total_minor', l.total_minor, 'cancelled_minor', l.cancelled_minor,
-       'quantities', json_strip_nulls(json_build_object({_BUCKETS}))) ORDER BY l.line_no), '[]')
+       'quantities', json_strip_nulls(json_build_object({_BUCKETS})),
+       'backorder', CASE WHEN l.backordered > 0 THEN json_build_object('units', l.backordered,
+          'since', l.waits_since, 'until', l.waits_until) END) ORDER BY l.line_no), '[]')
      FROM order_lines l WHERE l.order_id = o.order_id) AS lines,
   (SELECT coalesce(json_agg(json_build_object('id', t.tender_id, 'provider', t.provider, 'sequence', t.sequence,
        'state', t.state, 'amount_minor', t.amount_minor, 'authorized_minor', t.authorized_minor,

@@ -22,11 +22,6 @@ class StockRaced(Exception):
 Held = tuple[int, str, str, int]
 """Line number, SKU, node, units."""
 
-_ATP = text("""
-SELECT sku, node_id, on_hand - unavailable - reserved - safety AS atp FROM stock_levels
- WHERE sku = ANY(:skus) AND on_hand - unavailable - reserved - safety > 0
-""")
-
 _NETWORK = text("""
 SELECT n.node_id, n.latitude, n.longitude, n.time_zone, c.working_days, c.holidays, c.cut_off, c.dispatch,
        c.pickup, c.processing_days, l.transit_days, z.latitude AS zone_latitude, z.longitude AS zone_longitude,
@@ -58,8 +53,8 @@ UPDATE stock_levels s SET reserved = s.reserved + w.reserved, on_hand = s.on_han
 
 _RESERVE = text("""
 INSERT INTO reservations (reservation_key, order_id, line_no, sku, node_id, qty, generation, state, expires_at)
-SELECT concat_ws(':', CAST(:order_id AS text), w.line_no, w.node_id, CAST(:generation AS int)), :order_id, w.line_no,
-       w.sku, w.node_id, w.qty, :generation, 'held', :expires_at
+SELECT concat_ws(':', CAST(:order_id AS text), w.line_no, w.node_id, CAST(:generation AS int), CAST(:name AS text)),
+       :order_id, w.line_no, w.sku, w.node_id, w.qty, :generation, 'held', :expires_at
   FROM unnest(CAST(:lines AS int[]), CAST(:skus AS text[]), CAST(:nodes AS text[]), CAST(:quantities AS int[]))
        AS w(line_no, sku, node_id, qty)
 """)
@@ -163,18 +158,15 @@ async def load_network(connection: AsyncConnection, zone_id: str, service_level:
     return [dict(row) for row in rows.mappings()]
 
 
-async def load_atp(connection: AsyncConnection, skus: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Units that can be promised now: node -> SKU -> units, zeros left out."""
-    atp: dict[str, dict[str, int]] = {}
-    for row in await connection.execute(_ATP, {"skus": list(skus)}):
-        atp.setdefault(row.node_id, {})[row.sku] = row.atp
-    return atp
-
-
 async def hold(
-    connection: AsyncConnection, order_id: str, generation: int, expires_at: datetime, units: Sequence[Held]
+    connection: AsyncConnection,
+    order_id: str,
+    generation: int,
+    expires_at: datetime,
+    units: Sequence[Held],
+    name: str | None = None,
 ) -> None:
-    """Hold units for an order until `expires_at`.
+    """Hold units for an order until `expires_at`. A `name` tells reservations of one generation apart.
 
     Raises:
         StockRaced: a node no longer has the units; roll back and plan again.
@@ -192,6 +184,7 @@ async def hold(
         {
             "order_id": order_id,
             "generation": generation,
+            "name": name,
             "expires_at": expires_at,
             "lines": [u[0] for u in units],
             "skus": [u[1] for u in units],

@@ -48,13 +48,14 @@ class ShortLine(NamedTuple):
 
 
 class Accepted(Frozen):
-    """Stock is held on concrete nodes and a promise is made. `promised_by` is a date at the destination."""
+    """Stock is held on concrete nodes, or waited for, and a promise is made: a date at the destination."""
 
     kind: Literal["accepted"] = "accepted"
     order_version: int
     promised_by: str
-    reserved_until: datetime
+    reserved_until: datetime | None = None  # where nothing is held, all of it waits for supply
     nodes: tuple[str, ...]
+    waiting: tuple[tuple[int, int], ...] = ()  # what waits for supply: line number, units
 
 
 class Rejected(Frozen):
@@ -320,6 +321,16 @@ class RetryOutcome(Frozen):
     """Whether something was waiting for a retry."""
 
     applied: bool
+    order_version: int
+    why: str | None = None
+
+
+class SupplyOutcome(Frozen):
+    """What the order got of it. `units` are held now; without any, `why` or whoever comes first says why not."""
+
+    applied: bool
+    sku: str
+    units: int = 0
     order_version: int
     why: str | None = None
 

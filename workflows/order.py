@@ -5,12 +5,13 @@ from datetime import timedelta
 
 from temporalio import workflow
 
-from workflows.order_amending import OrderAmending
+from workflows.order_supply import OrderSupply
 
 with workflow.unsafe.imports_passed_through():
     from activities.payments import MoneyAsk, MoneyMoved, PaymentActivities
     from activities.shipments import ShipmentActivities, VoidLabelAsk, WorkAsk, WorkDone
     from activities.stock import AllocateAsk, Allocated, ReserveAsk, StockActivities, StockReserved, StockShort
+    from domain.backorders import may_wait
     from domain.holds import blocked, nodes_to_allocate, units_to_source
     from domain.lifecycle import FulfillmentState, PaymentState, TrackingState, deadline_after
     from domain.order_state import Fulfillment, Tender
@@ -24,7 +25,7 @@ LOST_PAUSE = timedelta(seconds=5)
 
 
 @workflow.defn(name="Order")
-class Order(OrderAmending):
+class Order(OrderSupply):
     """Reserve, secure the payment, allocate, ship from every node at its own pace, settle."""
 
     @workflow.init
@@ -61,9 +62,9 @@ class Order(OrderAmending):
         self._deciding = False
         self.s.changed_at = workflow.now()
         if isinstance(outcome, StockReserved):
-            self._note_held(outcome.placements, outcome.reserved_until)
-            self._grants["authorize"] = outcome.grant
             self.s.rules, self.s.sealed = outcome.rules, outcome.sealed
+            self._note_reserved(outcome)
+            self._grants["authorize"] = outcome.grant
             self.s.promised_by, self.s.promised_until = outcome.promised_by, outcome.promised_until
             nodes = tuple(sorted({p.node_id for p in outcome.placements}))
             self.s.acceptance = Accepted(
@@ -71,6 +72,7 @@ class Order(OrderAmending):
                 promised_by=str(outcome.promised_by),
                 reserved_until=outcome.reserved_until,
                 nodes=nodes,
+                waiting=outcome.waiting,
             ).model_dump_json()
         else:
             self.s.rejected = True
@@ -137,6 +139,9 @@ class Order(OrderAmending):
 
     async def _fulfill(self) -> None:
         """Allocate, then one track per fulfillment order, until no unit is under way. Nodes may give units back."""
+        if self.s.quantities.backordered:
+            self.s.supply_look_at = workflow.now()  # what came while the payment was not secured was nobody's turn
+            self._show()  # it may be a long time before anything else happens
         while True:
             await workflow.wait_condition(lambda: self._is_free() and (self._may_place() or self._is_placed()))
             if not self._is_free():
@@ -148,17 +153,14 @@ class Order(OrderAmending):
             elif self._is_placed():
                 return
 
-    def _is_free(self) -> bool:
-        """Whether no decision is being written and no change is under way: it may move the same units."""
-        return not self._deciding and self.s.amending is None
-
     def _may_place(self) -> bool:
         """Whether there are units that a node should hold or get now. What a hold keeps back waits."""
         return bool(units_to_source(self.s) or nodes_to_allocate(self.s))
 
     def _is_placed(self) -> bool:
-        """Whether nothing is left to place, and every part is over."""
-        return self._nothing_under_way() and not self.s.quantities.of(Bucket.OPEN, Bucket.RESERVED)
+        """Whether nothing is left to place or to wait for, and every part is over."""
+        unplaced = self.s.quantities.of(Bucket.OPEN, Bucket.RESERVED, Bucket.BACKORDERED)
+        return self._nothing_under_way() and not unplaced
 
     def _nothing_under_way(self) -> bool:
         """Whether every part is over, or delivered and paid. A broken track is raised, not awaited."""
@@ -176,14 +178,17 @@ class Order(OrderAmending):
             generation=self.s.generation,
             open_units=units_to_source(self.s),
             barred=self.s.barred,
+            may_wait=may_wait(self.s),
             cause="short_pick" if self.s.barred else "reservation_expired",
         )
         outcome = await self._database(StockActivities.reserve, ask, "Hold the units again")
         if isinstance(outcome, StockReserved):
-            self._note_held(outcome.placements, outcome.reserved_until)
+            self._note_reserved(outcome)
             self.s.current_by, self.s.current_until = outcome.promised_by, outcome.promised_until
         self._deciding = False
-        if not isinstance(outcome, StockReserved):
+        if isinstance(outcome, StockReserved):
+            self._show_waiting(outcome)
+        else:
             await self._do_without(outcome)
 
     async def _do_without(self, short: StockShort) -> None:
@@ -192,7 +197,7 @@ class Order(OrderAmending):
             await self._give_up(CancelReason.OUT_OF_STOCK)
             return
         missing = tuple((line.line_no, line.requested - line.available) for line in short.lines)
-        await self._give_up(CancelReason.OUT_OF_STOCK, missing or units_to_source(self.s))
+        await self._give_up(CancelReason.OUT_OF_STOCK, missing or units_to_source(self.s), Bucket.OPEN)
 
     async def _allocate(self) -> list[Fulfillment]:
         """Commit the held units that no hold keeps back: one fulfillment order per node."""

@@ -347,6 +347,7 @@ class OrderAmending(OrderPaying):
         for taken in ask.taken:
             self._open_again(taken)
             self._note_withdrawn(taken)
+        self.s.move(ask.backordered_units, Bucket.BACKORDERED, Bucket.OPEN)
         self.s.release_held(ask.held_units, Bucket.OPEN)
         self.s.move(ask.removed, Bucket.OPEN, Bucket.CANCELLED)
         for one in plan.added:
@@ -430,6 +431,7 @@ class OrderAmending(OrderPaying):
             kinds=plan.kinds,
             generation=self.s.generation + 1,
             taken=tuple(self._taken(self.s.fulfillments[p.fulfillment_id], p.units) for p in parts),
+            backordered_units=() if taken is None else taken.backordered_units,
             held_units=() if taken is None else taken.held_units,
             removed=plan.removed,
             added=plan.added,

@@ -95,8 +95,10 @@ class OrderBase:
         self.s.attention = {**self.s.attention, code: workflow.now()}
         self._show()
 
-    def _note_held(self, units: Sequence[tuple[int, str, int]], until: datetime) -> None:
-        """Open units (line number, node, units) are held at nodes until then."""
+    def _note_held(self, units: Sequence[tuple[int, str, int]], until: datetime | None) -> None:
+        """Open units (line number, node, units) are held at nodes until then; none are where there is no time."""
+        if until is None or not units:
+            return
         if not self.s.placements:
             self.s.oldest_held = self.s.generation
         self.s.hold_units(tuple((line_no, node, quantity) for line_no, node, quantity in units))
@@ -220,9 +222,10 @@ class OrderBase:
     def _describe(self) -> None:
         """The text that the Temporal UI shows for this order, served by a query.
 
-        With a case open the search attributes too: whoever filters by them must see it go.
+        With a case open the search attributes too: whoever filters by them must see it go. And where units wait for
+        supply: what else the order waits for ends long before that.
         """
-        if self.s.attention:
+        if self.s.attention or self.s.quantities.backordered:
             self._show()
         else:
             workflow.set_current_details(describe(self.s))
@@ -265,11 +268,23 @@ def describe(state: OrderState) -> str:
             f"- **Money** owed {money(state.owed_minor)}, authorized {money(authorized)}, "
             f"captured {money(captured)}, refunded {money(refunded)}",
             f"- **Shipments** {parcels or 'none'}",
+            *_told_waiting(state),
             f"- **Holds** {holds or 'none'}",
             f"- **Open case** {', '.join(state.attention) or 'none'}",
             "- **If stuck** send the update `retry_now`; never terminate: that skips every release and refund",
         ]
     )
+
+
+def _told_waiting(state: OrderState) -> list[str]:
+    """What waits for supply, and until when."""
+    lines = [line for line in state.lines.values() if line.buckets.backordered and line.waits_until]
+    told = (f"{n.buckets.backordered} of {n.sku} until {n.waits_until:%d %b %H:%M} UTC" for n in lines[:_LINES_TOLD])
+    more = f", and {len(lines) - _LINES_TOLD} lines more" if len(lines) > _LINES_TOLD else ""
+    return [f"- **Backordered** {', '.join(told)}{more}"] if lines else []
+
+
+_LINES_TOLD = 5
 
 
 def _told(hold: Hold) -> str:

@@ -78,13 +78,13 @@ class OrderCancelling(OrderDesk):
         if self.s.acceptance is not None and not self._deciding:
             self._plan_cancel(command, command.actor)
 
-    def _plan_cancel(self, command: CancelOrder, actor: Actor | None) -> CancellationPlan:
-        """What cancelling does now, within the cut-off rules.
+    def _plan_cancel(self, command: CancelOrder, actor: Actor | None, only: Bucket | None = None) -> CancellationPlan:
+        """What cancelling does now, within the cut-off rules; of units in one bucket only, if one is named.
 
         Raises:
             OrderRuleError: nothing of this can be cancelled, or not by this actor.
         """
-        plan = plan_cancellation(self.s, command.lines)
+        plan = plan_cancellation(self.s, command.lines, only)
         check_cut_off(self.s.rules, ChangeKind.CANCEL, actor, furthest(plan.stages(self.s)))
         return plan
 
@@ -96,19 +96,19 @@ class OrderCancelling(OrderDesk):
             await self._refuse_signal(command, "cancel", refusal.code, refusal.detail)
             raise
 
-    async def _cancel_all(self, command: CancelOrder, actor: Actor) -> CancelOutcome:
+    async def _cancel_all(self, command: CancelOrder, actor: Actor, only: Bucket | None = None) -> CancelOutcome:
         """Plan and mark at once, then free what is free, then hear the nodes that must agree."""
         await self._undecided()
-        return await self._carry_out(command, actor, self._decide_cancel(command, actor))
+        return await self._carry_out(command, actor, self._decide_cancel(command, actor, only))
 
-    def _decide_cancel(self, command: CancelOrder, actor: Actor) -> Decided:
+    def _decide_cancel(self, command: CancelOrder, actor: Actor, only: Bucket | None = None) -> Decided:
         """Synchronous: plan and mark, so that no other decision comes between.
 
         Raises:
             OrderRuleError: nothing of this can be cancelled.
         """
         before = self.s.owed_minor
-        plan = self._plan_cancel(command, actor)
+        plan = self._plan_cancel(command, actor, only)
         cuts, freed = self._mark_cancelled(plan)
         asked = self._mark_asked(plan, command.command_id)
         return Decided(before, plan, cuts, freed, asked)
@@ -123,6 +123,7 @@ class OrderCancelling(OrderDesk):
             actor=actor,
             command=None if asked else self._ref(command, "cancel", outcome),
             step="at_once",
+            backordered_units=plan.backordered_units,
             open_units=plan.open_units,
             held_units=plan.held_units,
             cuts=cuts,
@@ -139,18 +140,22 @@ class OrderCancelling(OrderDesk):
         self._show()
         return outcome.model_copy(update={"order_version": recorded.version if not asked else self.s.version})
 
-    async def _give_up(self, reason: CancelReason, units: Sequence[tuple[int, int]] = ()) -> None:
+    async def _give_up(
+        self, reason: CancelReason, units: Sequence[tuple[int, int]] = (), only: Bucket | None = None
+    ) -> None:
         """Cancel (some units) because nothing else is left to do; somebody may have been quicker."""
         lines = tuple(LineUnits(*unit) for unit in units)
-        key = f"system:{reason}:{self.s.generation}"
+        number = self.s.supply_ends if reason is CancelReason.NO_SUPPLY else self.s.generation
+        key = f"system:{reason}:{number}"
         command = CancelOrder(command_id=key, reason=reason, lines=lines, actor=SYSTEM)
         try:
-            await self._cancel_all(command, SYSTEM)
+            await self._cancel_all(command, SYSTEM, only)
         except OrderRuleError as refusal:
             workflow.logger.info("cancel.not_needed", extra={"code": refusal.code})
 
     def _mark_cancelled(self, plan: CancellationPlan) -> tuple[tuple[PartCut, ...], list[Freed]]:
         """Synchronous: from here on no other decision sees these units. Returns the cuts, and what became free."""
+        self.s.move(plan.backordered_units, Bucket.BACKORDERED, Bucket.CANCELLED)
         self.s.move(plan.open_units, Bucket.OPEN, Bucket.CANCELLED)
         self.s.release_held(plan.held_units, Bucket.CANCELLED)
         freed = [Freed(node, line_no, quantity) for line_no, node, quantity in plan.held_units]
@@ -201,7 +206,7 @@ class OrderCancelling(OrderDesk):
                 freed += [Freed(node, line_no, quantity) for line_no, quantity in units]
             else:
                 declined += units
-        done = freed or plan.open_units
+        done = freed or plan.open_units or plan.backordered_units
         state: CancellationState = "declined" if not done else "partially_confirmed" if declined else "confirmed"
         outcome = self._cancel_outcome(command, plan, before, freed, state, declined)
         ref = self._ref(command, "cancel", outcome)
@@ -309,7 +314,9 @@ class OrderCancelling(OrderDesk):
             cancellation_id=derived_id("can", command.command_id),
             state=state,
             reason=command.reason,
-            lines=_cancelled_lines([*plan.open_units, *((n, q) for _, n, q in freed)], waiting, declined),
+            lines=_cancelled_lines(
+                [*plan.backordered_units, *plan.open_units, *((n, q) for _, n, q in freed)], waiting, declined
+            ),
             stock=tuple(FreedStock(self.s.lines[n].sku, node, q) for node, n, q in freed),
             total_before_minor=before,
             total_after_minor=self.s.owed_minor,

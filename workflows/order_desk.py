@@ -30,6 +30,7 @@ with workflow.unsafe.imports_passed_through():
         RecordActivities,
         SettleAsk,
     )
+    from domain.backorders import SupplyArrived
     from domain.ids import derived_id
     from domain.money import format_minor
     from domain.order_state import Fulfillment, Tender
@@ -51,10 +52,7 @@ with workflow.unsafe.imports_passed_through():
         RetryNow,
     )
 
-C = TypeVar("C", AmendOrder, CancelOrder, PlaceHold, ReleaseHold, NodeReport, CarrierEvent, PaymentEvent, RetryNow)
-COMMANDS: Mapping[
-    str, type[AmendOrder | CancelOrder | PlaceHold | ReleaseHold | NodeReport | CarrierEvent | PaymentEvent | RetryNow]
-] = {
+COMMANDS: Mapping[str, type[BaseModel]] = {
     "amend": AmendOrder,
     "cancel": CancelOrder,
     "place_hold": PlaceHold,
@@ -63,7 +61,20 @@ COMMANDS: Mapping[
     "carrier_event": CarrierEvent,
     "payment_event": PaymentEvent,
     "retry_now": RetryNow,
+    "supply_arrived": SupplyArrived,
 }
+C = TypeVar(
+    "C",
+    AmendOrder,
+    CancelOrder,
+    PlaceHold,
+    ReleaseHold,
+    NodeReport,
+    CarrierEvent,
+    PaymentEvent,
+    RetryNow,
+    SupplyArrived,
+)
 D = TypeVar("D", bound=OrderBase)
 O = TypeVar("O", bound=BaseModel)  # noqa: E741 - O for outcome, beside C for command
 

@@ -173,6 +173,8 @@ class OrderHolding(OrderCancelling):
         hold.state = state
         now = workflow.now()
         self.s.changed_at = now
+        if self.s.supply_look_at is not None:
+            self.s.supply_look_at = now  # what it kept back may be there by now
         resumed = [part for part in waiting if not on_hold(self.s, part)]
         for part in resumed:
             self.s.advance(part, part.state, part.stage, now)

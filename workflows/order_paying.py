@@ -99,6 +99,8 @@ class OrderPaying(OrderShipping):
     async def _retry_now(self, command: RetryNow) -> RetryOutcome:
         actor = await self._sender(command, "retry_now", OPERATOR, moves=False)
         self._retries += 1
+        if self.s.supply_look_at is not None:
+            self.s.supply_look_at = workflow.now()
         outcome = RetryOutcome(applied=True, order_version=self.s.version)
         await self._settle_command(
             command.command_id,

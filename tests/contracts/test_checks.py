@@ -92,6 +92,11 @@ PLANTED = {
         (f"{DELIVERED} line 1",),
         (DIGEST_CHECK,),
     ),
+    "backorder_without_end": (
+        f"UPDATE order_lines SET released = 2, backordered = 1 WHERE order_id = '{AT_NODE}'",
+        (f"{AT_NODE} line 1",),
+        ("bucket_reservation_mismatch", "bucket_fulfillment_mismatch", DIGEST_CHECK),
+    ),
     "bucket_reservation_mismatch": (
         "UPDATE reservations SET state = 'released' WHERE reservation_key = 'r1'",
         (f"{DELIVERED} line 1",),

@@ -13,7 +13,7 @@ from cli.seeding import Seeded, seed_catalog, seed_demo
 from store.checks import run_checks
 from store.engine import make_engine
 
-WHOLE = Seeded(channels=2, nodes=10, zones=137, lanes=2740, items=60, stock_levels=313)
+WHOLE = Seeded(channels=2, nodes=10, zones=137, lanes=2740, items=61, stock_levels=313)
 NOTHING = Seeded()
 
 

@@ -43,6 +43,7 @@ REFUNDED = Journey(journeys.cancel_captured, "cancelled", (*PAID, ("refund", 150
 LAPSED = Journey(journeys.lapse_and_pay, "completed", SENT, pay="pm_declined", short_hold=True)
 HELD = Journey(journeys.hold_and_release, "completed", SENT)
 HELD_BACK = Journey(journeys.hold_and_reject, "cancelled", LET_GO)
+WAITED = Journey(journeys.wait_for_supply, "completed", SENT, item="VASE")
 REJECTED = Journey(journeys.reject, "completed", (*SENT, ("release", 0)))
 MORE = (("authorization", 1000), ("authorization", 1500), ("capture", 1000), ("capture", 1500))
 CHANGED = Journey(
@@ -56,6 +57,7 @@ POINTS: Mapping[str, tuple[tuple[Stage, ...], Journey]] = {
     "stock.allocate": (OWN, DELIVERED),
     "stock.expire": (OWN, LAPSED),
     "stock.cancel": (OWN, CANCELLED),
+    "supply.fill": (OWN, WAITED),
     "payments.authorize": (CALL, DELIVERED),
     "payments.capture": (CALL, DELIVERED),
     "payments.void": (CALL, CANCELLED),
@@ -123,10 +125,11 @@ async def matrix(breakable_stack: RunStack, tmp_path_factory: pytest.TempPathFac
     folder = tmp_path_factory.mktemp("points")
     engine = make_engine(site.settings().dsn, 10)
     simulation = Simulation(site.simulated_state)
-    usual = await Shop(await site.connect(), engine, simulation).opens()
+    usual = await Shop(await site.connect(), engine, simulation).opens(backorder_retry_s=3)
     hasty = await Shop(usual.client, engine, simulation).opens(reservation_limit_s=1, hold_through_payment_window=False)
     for shop in (usual, hasty):
         await shop.stocks("LAMP", EAST=len(CELLS) * TRIES, WEST=len(CELLS))
+        await shop.lets_wait("VASE")
     gate = asyncio.Semaphore(AT_ONCE)
     travelled: list[Journey] = []
     with dying_worker(site, folder) as points:
@@ -149,7 +152,7 @@ async def matrix(breakable_stack: RunStack, tmp_path_factory: pytest.TempPathFac
 
 
 async def _travel(shop: Shop, journey: Journey, cell: Cell, points: Failpoints) -> Ended:
-    placed = shop.order(("LAMP", 1), pay=journey.pay)
+    placed = shop.order((journey.item, 1), pay=journey.pay)
     for name, value in journey.controls:
         shop.control(placed, name, value)
     workflow_id = f"order-{placed.order_id}"

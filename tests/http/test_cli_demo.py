@@ -21,6 +21,7 @@ ENDS = {
     "happy-path": "completed",
     "split-shipment": "completed",
     "shortage": "rejected",
+    "backorder": "completed",
     "payment-declined": "completed",
     "cancel-before-pick": "cancelled",
     "cancel-too-late": "completed",

@@ -218,7 +218,7 @@ def _changed(body: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         ("ship_to/postal_code", "4111111111111111", "card_number"),
         ("customer/locale", "en-41111111-11111111", "card_number"),
         ("tenders/0/state", "captured", "unknown_value"),
-        ("preferences", {"backorder": "allow"}, "unknown_value"),
+        ("preferences", {"backorder": "perhaps"}, "unknown_value"),
         ("status", "confirmed", "unknown_field"),
     ],
 )

@@ -336,6 +336,35 @@ async def hold_limits(shop: Shop) -> Order:
     return order
 
 
+async def backordered(shop: Shop) -> Order:
+    """One of three is there; the others wait, look in vain by themselves, and are held when they have come."""
+    await shop.stocks("LAMP", EAST=1)
+    await shop.lets_wait("LAMP")
+    order = await shop.place(("LAMP", 3))
+    await shop.sees_to(order, "EAST")
+    await shop.receives("LAMP", "MID", 1)
+    await shop.supply_arrives(order, "LAMP")
+    await shop.sees_to(order, "MID")
+    await shop.receives("LAMP", "WEST", 1)
+    await shop.sees_to(order, "WEST")
+    await order.handle.result()
+    return order
+
+
+async def no_supply(shop: Shop) -> Order:
+    """A short pick waits for supply, which does not come: cancelled at its limit, the rest ships."""
+    await shop.stocks("LAMP", EAST=2)
+    await shop.lets_wait("LAMP")
+    order = await shop.place(("LAMP", 2))
+    (east,) = await shop.released(order)
+    short = {"lines": ((1, 1),), "cause": NodeTrouble.NOT_FOUND}
+    await shop.report(order, east["fulfillment_id"], ReportKind.SHORT, **short)
+    await shop.ships(order, east)
+    await shop.delivers(order, east)
+    await order.handle.result()
+    return order
+
+
 async def amended(shop: Shop) -> Order:
     """More units are authorized and added, another item takes the place of some, one is dropped again."""
     await shop.stocks("LAMP", EAST=3)
@@ -396,6 +425,8 @@ JOURNEYS: dict[str, tuple[Journey, dict[str, int]]] = {
     "held": (held, {}),
     "hold_rejected": (hold_rejected, {}),
     "hold_limits": (hold_limits, SHORT_HOLD),
+    "backordered": (backordered, {"backorder_retry_s": 3}),
+    "no_supply": (no_supply, {"backorder_limit_s": 4, "backorder_retry_s": 2}),
     "amended": (amended, {}),
     "amended_at_the_node": (amended_at_the_node, {}),
 }

@@ -129,6 +129,24 @@ async def test_held_released_and_rejected(forgetful: Callable[[], Shop]) -> None
     await shop.agrees(order)
 
 
+async def test_waiting_for_supply(forgetful: Callable[[], Shop]) -> None:
+    """One ships, one is held when it has come, one is given up at the limit."""
+    # given
+    shop = await forgetful().opens(backorder_limit_s=8, backorder_retry_s=2)
+    await shop.stocks("LAMP", EAST=1)
+    await shop.lets_wait("LAMP")
+    order = await shop.place(("LAMP", 3))
+    await shop.sees_to(order, "EAST")
+    # when
+    await shop.receives("LAMP", "MID", 1)
+    await shop.sees_to(order, "MID")
+    # then
+    assert (await order.handle.result()).status == "completed"
+    assert await shop.money(order) == {"authorized": 3500, "captured": 2334, "refunded": 0}
+    await _never_failed(shop, order.id)
+    await shop.agrees(order)
+
+
 async def _never_failed(shop: Shop, order_id: str) -> None:
     """No task of this order failed: a replay that goes another way would be seen here.
 

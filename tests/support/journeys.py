@@ -31,6 +31,7 @@ class Journey:
         controls: how the simulated providers treat it, `warehouses.stop=too_late` and so on.
         effects: kind and amount of everything that must have happened at the providers, sorted.
         short_hold: whether its reservation lasts for a second only.
+        item: what is ordered; of `VASE` nothing is there, and orders may wait for it.
     """
 
     travel: Callable[[Shop, Order], Awaitable[None]]
@@ -39,6 +40,7 @@ class Journey:
     pay: str = "pm_ok"
     controls: tuple[tuple[str, str | int], ...] = ()
     short_hold: bool = False
+    item: str = "LAMP"
 
 
 async def deliver(shop: Shop, order: Order) -> None:
@@ -137,6 +139,12 @@ async def change_in_vain(shop: Shop, order: Order) -> None:
     await insist(lambda: shop.amend(order, SetQuantity(line=1, quantity=2), reference="pm_declined"))
     await _pack(shop, order, part)
     await _leave(shop, order, part)
+
+
+async def wait_for_supply(shop: Shop, order: Order) -> None:
+    """Nothing is there. A unit comes in, nobody tells the order, and it finds the unit by itself."""
+    await shop.receives("VASE", "EAST", 1)
+    await deliver(shop, order)
 
 
 async def reject(shop: Shop, order: Order) -> None:

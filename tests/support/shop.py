@@ -15,9 +15,12 @@ from pydantic import BaseModel
 from temporalio.client import WorkflowUpdateFailedError, WorkflowUpdateStage
 from temporalio.exceptions import ApplicationError
 
+from domain.backorders import SupplyArrived
 from domain.ids import derived_id, new_id
 from domain.orders import (
+    SYSTEM,
     Actor,
+    Backorder,
     CancelReason,
     CarrierEventType,
     HoldBlock,
@@ -31,6 +34,7 @@ from domain.orders import (
 )
 from providers.payments import CaptureRequest, PaymentOk
 from providers.payments.simulated import SimulatedPayments
+from store.arrivals import Receipt, receive, whose_turn
 from store.engine import transaction
 from store.intake import USUAL, Asked, Wishes, put_order
 from store.vault import KeyRing, seal
@@ -57,6 +61,7 @@ from workflows.messages import (
     RetryNow,
     RetryOutcome,
     ScanOutcome,
+    SupplyOutcome,
 )
 from workflows.starting import ORDER_WORKFLOW, TASK_QUEUE, first_attributes, start_operation
 
@@ -134,8 +139,42 @@ class Shop(ShopViews):
                 k=f"opening:{sku}:{node}",
             )
 
+    async def lets_wait(self, *names: str) -> None:
+        """Items that may be backordered."""
+        for name in names:
+            sku = self.sku(name)
+            await self.sql(
+                "INSERT INTO items (sku, name, backorder) VALUES (:s, :s, true)"
+                " ON CONFLICT (sku) DO UPDATE SET backorder = true",
+                s=sku,
+            )
+
+    async def receives(self, name: str, node: str, units: int, receipt_id: str = "") -> tuple[str, ...]:
+        """Goods come in at a node. The orders that are to be told of it, in turn; none of them is."""
+        receipt = Receipt(receipt_id or new_id("rcp", 0), self.sku(name), node, units)
+        await transaction(self.engine, lambda c: receive(c, receipt, SYSTEM))
+        return await transaction(self.engine, lambda c: whose_turn(c, receipt.sku))
+
+    async def waits_for_supply(self, order: Order) -> dict[str, Any]:
+        """Wait until the order is paid, has looked once for what it waits for, and says so."""
+
+        async def has_looked() -> bool:
+            return bool((await order.handle.query("state"))["supply_looks"])
+
+        await eventually(has_looked)
+        return await self.becomes(order, payment_status="authorized", wait_cause="backorder")
+
+    async def supply_arrives(self, order: Order, name: str, command_id: str = "supply-1") -> SupplyOutcome:
+        """Somebody tells the order."""
+        message = SupplyArrived(command_id=command_id, sku=self.sku(name))
+        return await order.handle.execute_update("supply_arrived", message, id=command_id, result_type=SupplyOutcome)
+
     def order(
-        self, *lines: tuple[str, int], pay: str | Sequence[tuple[str, int]] = "pm_ok", split: Split = Split.ASAP
+        self,
+        *lines: tuple[str, int],
+        pay: str | Sequence[tuple[str, int]] = "pm_ok",
+        split: Split = Split.ASAP,
+        backorder: Backorder | None = None,
     ) -> PlaceOrder:
         """An order of (item, units) lines at 10.00 each, plus 5.00 shipping; `pay` may name several tenders."""
         order_id = new_id("ord", int(datetime.now(UTC).timestamp() * 1000))
@@ -156,6 +195,7 @@ class Shop(ShopViews):
             ),
             shipping_minor=500,
             split=split,
+            backorder=backorder,
             tenders=tuple(
                 TenderAsk(
                     tender_id=derived_id("tnd", order_id, n),  # type: ignore[arg-type]
@@ -319,6 +359,17 @@ class Shop(ShopViews):
     async def delivers(self, order: Order, part: dict[str, Any]) -> None:
         """The carrier delivers."""
         await self.scan(order, part["shipment_id"], CarrierEventType.DELIVERED)
+
+    async def sees_to(self, order: Order, node: str) -> None:
+        """This node ships what it has, and the carrier delivers; other parts may be anywhere."""
+
+        async def there() -> dict[str, Any] | None:
+            parts = [p for p in await self.parts(order) if (p["node_id"], p["stage"]) == (node, "released")]
+            return parts[0] if parts else None
+
+        part = await eventually(there)
+        await self.ships(order, part)
+        await self.delivers(order, part)
 
     async def sees_through(self, order: Order, nodes: int = 1) -> OrderClosed:
         """All nodes ship, the carrier delivers, the order closes."""
