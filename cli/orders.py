@@ -116,7 +116,7 @@ def watch(
 
 
 @app.command()
-def cancel(
+def cancel(  # noqa: PLR0917 - each option is a parameter
     order: OrderArgument,
     reason: Annotated[
         str, typer.Option(help="changed_mind, duplicate, found_elsewhere, fraud or other.")
@@ -124,6 +124,10 @@ def cancel(
     line: Annotated[
         list[str] | None, typer.Option(help="Units of a line, as NUMBER=UNITS; again for more. Without: all.")
     ] = None,
+    write_off: Annotated[
+        bool, typer.Option("--write-off", help="What a node has of it does not come back to stock.")
+    ] = False,
+    no_refund: Annotated[bool, typer.Option("--no-refund", help="The customer pays for it all the same.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would do.")] = False,
     wait: WaitSeconds = 0,
     api_url: ApiUrl = None,
@@ -132,9 +136,10 @@ def cancel(
 ) -> None:
     """Cancel units of an order, or everything that has not left yet, and print the outcome."""
     lines = [_line_units(text) for text in line or ()]
+    options = {"restock": not write_off, "refund": "none" if no_refund else "full"}
     with refusals(as_json):
         if dry_run:
-            plan = call_api(lambda c: c.preview_cancel(reference(order), reason, lines), api_url, api_key)
+            plan = call_api(lambda c: c.preview_cancel(reference(order), reason, lines, options), api_url, api_key)
             document(plan)
             if not plan.get("allowed"):
                 raise typer.Exit(ExitCode.REFUSED)
@@ -142,7 +147,7 @@ def cancel(
 
         async def ask(client: AccordClient) -> tuple[OrderView, Any]:
             found = await client.get_order(reference(order))
-            outcome = await client.cancel(found.id, reason, lines=lines)
+            outcome = await client.cancel(found.id, reason, lines=lines, options=options)
             until = time.monotonic() + wait
             while outcome.state == "requested" and time.monotonic() < until:
                 await asyncio.sleep(_POLL_S)

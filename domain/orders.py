@@ -127,10 +127,16 @@ class CancelReason(StrEnum):
     OUT_OF_STOCK = "out_of_stock"  # the reservation lapsed and nothing is left
 
 
+RefundWish = Literal["full", "none"]
+"""What becomes of the value of cancelled units: it is not owed any more, or is paid all the same."""
+
+
 class ChangeKind(StrEnum):
     """What a customer or an agent may want to change on an order in flight."""
 
     CANCEL = "cancel"
+    CANCEL_UNREFUNDED = "cancel_without_refund"  # the customer pays for it all the same
+    WRITE_OFF = "write_off"  # cancelled units do not come back to stock
     INCREASE = "increase"
     DECREASE = "decrease"
     ADD_LINE = "add_line"

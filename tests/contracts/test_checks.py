@@ -141,6 +141,11 @@ PLANTED = {
         (AT_NODE,),
         (),
     ),
+    "kept_is_not_booked": (
+        f"UPDATE order_lines SET kept_minor = 10, cancelled_minor = 10 WHERE order_id = '{AT_NODE}'",
+        (AT_NODE,),
+        (),
+    ),
     "one_currency": (
         "UPDATE payment_intents SET currency = 'EUR' WHERE business_key = 'a2'",
         ("a2",),
