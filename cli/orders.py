@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.bodies import Wanted, WantedError, find_city, order_body, parse_wanted
+from cli.bodies import Wanted, WantedError, find_city, json_file, order_body, parse_wanted
 from cli.client import AccordClient, ApiProblem, OrderView
 from cli.output import AsJson, ExitCode, document, document_line, leave, people, program
 from cli.show import cancellation_text, event_text, order_text, refusal_text, row_text
@@ -216,13 +216,7 @@ def _body(file: Path | None, skus: list[str], city: str, payment: str, service: 
         if not lines:
             raise WantedError("give a JSON file, or at least one --sku, like --sku LAMP-OAK:2 --city Boston")
         return order_body(lines, find_city(city), reference=payment, service_level=service)
-    try:
-        content = json.loads(sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as problem:
-        raise WantedError(f"{file} cannot be read as JSON: {problem}") from None
-    if not isinstance(content, dict):
-        raise WantedError(f"{file} does not hold an order")
-    return content
+    return json_file(file, "an order")
 
 
 async def _create(client: AccordClient, body: dict[str, Any], key: str | None, wait: int) -> OrderView:

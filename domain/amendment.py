@@ -349,7 +349,7 @@ def _stage(state: OrderState, change: Change, kind: ChangeKind, taken: Cancellat
     stages = {bucket for bucket in BEFORE_HAND_OVER if state.quantities.of(bucket)}
     if kind in (ChangeKind.INCREASE, ChangeKind.ADD_LINE) and state.quantities.of(Bucket.SHIPPED):
         stages.add(Bucket.SHIPPED)
-    return furthest(tuple(stages))
+    return furthest(tuple(stages) or (Bucket.SHIPPED,))  # where nothing is left to ship it is too late
 
 
 def _stages_taken(state: OrderState, lines: set[int], taken: CancellationPlan | None) -> tuple[Bucket, ...]:

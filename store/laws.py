@@ -349,6 +349,17 @@ SELECT concat_ws(' ', order_id, command_id) AS key FROM commands
 """,
     ),
     Check(
+        "I10",
+        "address_left_over",
+        "ops",
+        "an address that waits for a change of its order goes with the outcome of the change",
+        """
+SELECT concat_ws(' ', order_id, command_id) AS key FROM vault_changes v
+ WHERE v.created_at < now() - interval '5 minutes' AND NOT EXISTS (
+   SELECT 1 FROM commands c WHERE c.order_id = v.order_id AND c.command_id = v.command_id AND c.state = 'received')
+""",
+    ),
+    Check(
         "I11",
         "order_missing",
         "ops",

@@ -178,6 +178,12 @@ PLANTED = {
         (f"{CANCELLED} cmd1",),
         (),
     ),
+    "address_left_over": (
+        "INSERT INTO vault_changes (order_id, command_id, key_version, wrapped_key, sealed, created_at)"
+        f" VALUES ('{CANCELLED}', 'cmd1', 1, '', '', now() - interval '6 minutes')",
+        (f"{CANCELLED} cmd1",),
+        (),
+    ),
     "order_missing": (
         "INSERT INTO intake (order_id, channel, order_number, customer_ref, principal, fingerprint, place_order, "
         "created_at) VALUES ('ord_LOST', 'web-us', '1', 'c', 'p', '', '{}', now() - interval '3 minutes')",

@@ -1,6 +1,7 @@
 """`accord orders amend` as a person meets it: tried first, done, refused."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +23,20 @@ def test_options_become_changes() -> None:
         {"op": "set_service_level", "service_level": "express"},
         {"op": "set_requested_by", "requested_by": "2026-12-01"},
     ]
+
+
+def test_an_address_comes_from_a_file(tmp_path: Path) -> None:
+    """A personal thing is not typed into a command line, whose history would keep it."""
+    file = tmp_path / "address.json"
+    file.write_text('{"name": "Jamie Example", "city": "Boston"}')
+    found = wanted_changes([], [], [], None, None, file)
+    assert found == [{"op": "set_ship_to", "ship_to": {"name": "Jamie Example", "city": "Boston"}}]
+    for text in ("no json", "[]"):
+        file.write_text(text)
+        with pytest.raises(WantedError):
+            wanted_changes([], [], [], None, None, file)
+    with pytest.raises(WantedError):
+        wanted_changes([], [], [], None, None, tmp_path / "missing.json")
 
 
 @pytest.mark.parametrize("given", [([], [], []), (["two=5"], [], []), ([], ["MUG=2"], []), ([], [], ["1="])])
