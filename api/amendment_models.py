@@ -47,12 +47,13 @@ class AmendedLineOut(Answer):
 
 
 class AmendmentMoney(Answer):
-    """Minor units."""
+    """Minor units; `delta_minor` includes the deltas of tax and of shipping (before tax)."""
 
     total_before_minor: int
     total_after_minor: int
     delta_minor: int
     tax_delta_minor: int
+    shipping_delta_minor: int
     additional_authorization_minor: int
 
 

@@ -222,6 +222,7 @@ def render_outcome(outcome: dict[str, Any]) -> dict[str, Any]:
             "total_after_minor": after,
             "delta_minor": after - before,
             "tax_delta_minor": outcome["tax_delta_minor"],
+            "shipping_delta_minor": outcome.get("shipping_delta_minor", 0),
             "additional_authorization_minor": outcome["additional_authorization_minor"],
         },
         "promise": {"from": outcome["promised_before"], "to": outcome["promised_by"]},

@@ -106,6 +106,8 @@ def amendment_text(done: AmendmentView) -> str:
     ]
     if done.money:
         lines.append(f"   owed {done.money['total_before_minor']} -> {done.money['total_after_minor']} minor units")
+        deltas = (("shipping", done.money["shipping_delta_minor"]), ("tax", done.money["tax_delta_minor"]))
+        lines += [f"   of it {word} {delta:+}" for word, delta in deltas if delta]
     if done.promise and done.promise["to"]:
         lines.append(f"   promised by {done.promise['to']}")
     if done.refusal:

@@ -174,6 +174,7 @@ class OrderRules(Frozen):
     carrier_silence_s: int = 604_800
     settle_s: int = 86_400
     resource_s: int = 300
+    shipping_prices: dict[ServiceLevel, Minor] = Field(default_factory=dict)  # of a whole order, before tax
     cut_offs: CutOffs | None = None  # orders from before there were any may be changed as cancellation allows
 
 

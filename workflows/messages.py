@@ -183,6 +183,7 @@ class AmendOutcome(Frozen):
     total_before_minor: int
     total_after_minor: int
     tax_delta_minor: int = 0
+    shipping_delta_minor: int = 0
     additional_authorization_minor: int = 0
     promised_before: str | None = None
     promised_by: str | None = None

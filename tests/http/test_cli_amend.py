@@ -61,3 +61,11 @@ async def test_the_client_tries_and_amends(desk: FrontDesk) -> None:
     text = amendment_text(done)
     assert f"line 1 ({desk.shop.sku('CHAIR')}): 2 -> 3" in text
     assert f"Change {done.id}: confirmed" in text
+
+
+def test_the_deltas_of_shipping_and_tax_are_named_where_there_are_any() -> None:
+    """A change of speed says what shipping costs more; others say nothing of it."""
+    money = {"total_before_minor": 2500, "total_after_minor": 3200, "shipping_delta_minor": 700, "tax_delta_minor": 0}
+    text = amendment_text(AmendmentView(id="amd_1", state="confirmed", money=money))
+    assert "of it shipping +700" in text
+    assert "tax" not in text
