@@ -19,6 +19,7 @@ from cli.target import ApiKey, ApiUrl, call_api
 _POLL_S = 0.5
 _SET = re.compile(r"(\d+)=(\d+)")
 _ADD = re.compile(r"([^=@]+)=(\d+)@(\d+)")
+_SERVICE = re.compile(r"([a-z]+)(?:@(\d+))?")
 _SUBSTITUTE = re.compile(r"(\d+)=([^@]+)(?:@(\d+))?")
 
 
@@ -37,7 +38,9 @@ def amend(  # noqa: PLR0917 - each option is a parameter
     ship_to: Annotated[
         Path | None, typer.Option(help="Another address: a JSON file as `ship_to` of an order, `-` for standard input.")
     ] = None,
-    service: Annotated[str | None, typer.Option(help="standard or express.")] = None,
+    service: Annotated[
+        str | None, typer.Option(help="standard or express, or with its price of shipping as LEVEL@PRICE.")
+    ] = None,
     by: Annotated[str | None, typer.Option(help="The day it is wanted by, like 2026-12-01.")] = None,
     reason: Reason = "customer_request",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would do.")] = False,
@@ -90,7 +93,9 @@ def wanted_changes(
     if ship_to:
         changes.append({"op": "set_ship_to", "ship_to": json_file(ship_to, "an address")})
     if service:
-        changes.append({"op": "set_service_level", "service_level": service})
+        level, price = _read(_SERVICE, service, "LEVEL or LEVEL@PRICE")
+        priced = {"shipping_minor": int(price)} if price else {}
+        changes.append({"op": "set_service_level", "service_level": level, **priced})
     if by:
         changes.append({"op": "set_requested_by", "requested_by": by})
     if not changes:

@@ -39,6 +39,15 @@ def test_an_address_comes_from_a_file(tmp_path: Path) -> None:
         wanted_changes([], [], [], None, None, tmp_path / "missing.json")
 
 
+def test_a_speed_may_come_with_its_price() -> None:
+    """In minor units, for the whole order; what does not read so is a usage error."""
+    (change,) = wanted_changes([], [], [], "express@1200", None)
+    assert change == {"op": "set_service_level", "service_level": "express", "shipping_minor": 1200}
+    for text in ("express@", "express@12.00", "@12"):
+        with pytest.raises(WantedError):
+            wanted_changes([], [], [], text, None)
+
+
 @pytest.mark.parametrize("given", [([], [], []), (["two=5"], [], []), ([], ["MUG=2"], []), ([], [], ["1="])])
 def test_what_does_not_read_is_a_usage_error(given: Sequence[Any]) -> None:
     """Named with the form that was expected, before anything is sent."""

@@ -102,6 +102,29 @@ async def test_what_was_taken_already_is_kept_and_not_taken_again(shop: Shop) ->
     await _lawful(shop, order)
 
 
+async def test_what_cannot_be_taken_any_more_is_a_case_for_finance(shop: Shop) -> None:
+    """10.00 were taken at the console: 25.00 are refused, the void lets 15.00 go, and finance is told of them."""
+    # given
+    await shop.stocks("LAMP", EAST=2)
+    order = await shop.place(("LAMP", 2))
+    await shop.released(order)
+    await shop.captured_at_the_console(order, 1000)
+    # when
+    await shop.cancel(order, refund="none")
+
+    async def told() -> bool:
+        return ("payment_kept_missing", "finance", "open") in await shop.cases(order)
+
+    # then
+    await eventually(told)
+    (case,) = await shop.sql("SELECT detail FROM exceptions WHERE order_id = :o", o=order.id)
+    assert case["detail"] == "15.00 USD of what was cancelled without refund could not be captured"
+    assert shop.effects(order) == [("authorization", 2500), ("capture", 1000), ("void", 1500)]
+    assert (await shop.header(order))["terminal"] is False
+    assert await shop.reserved("LAMP") == {"EAST": 0}
+    await order.handle.terminate("the test is over: nobody will bring the rest")
+
+
 async def test_each_tender_pays_its_part_of_what_is_kept(shop: Shop) -> None:
     """Captures walk the tenders by charge sequence, also without a parcel; what nobody owes is let go."""
     # given
