@@ -9,7 +9,7 @@ from domain.permissions import Role
 from store.checks import run_checks
 from tests.support.eventually import eventually
 from tests.support.shop import Order, Shop
-from workflows.messages import CancelledLine, FreedStock
+from workflows.messages import CancelledLine, CancelOrder, FreedStock
 
 
 async def _movements(shop: Shop, order: Order) -> list[tuple[str, int]]:
@@ -270,7 +270,8 @@ async def test_a_signal_that_may_not_is_recorded_as_refused(shop: Shop) -> None:
     order = await shop.held(("LAMP", 1))
     storefront = Actor(kind=ActorKind.PROGRAM, id="shop", role=Role.STOREFRONT)
     # when
-    wish = {"command_id": "swap", "refund": "none", "actor": storefront.model_dump(mode="json")}
+    wish = CancelOrder(command_id="swap", refund="none")
+    await shop.stores(order, "cancel", wish, storefront)
     await shop.signal(order, "cancel", wish)
     # then
     told = await shop.command(order, "swap")
