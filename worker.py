@@ -41,7 +41,7 @@ from providers.faults import SimulationFaults
 from providers.notifications.smtp import SmtpAccount, TlsMode
 from settings import Settings, configure_logging
 from store.cases import escalate_due
-from store.commands import DueCommand, due_commands, mark_delivered
+from store.commands import DueCommand, due_commands, forget_addresses, mark_delivered
 from store.control import settle_after_end
 from store.engine import make_engine, transaction
 from store.intake import due_orders, forget_keys
@@ -268,6 +268,7 @@ def make_sweep(engine: AsyncEngine, client: Client, idempotency_days: int) -> Sw
         for command in await transaction(engine, lambda c: due_commands(c, SWEEP_BATCH)):
             sent += time.monotonic() < until and await _send_again(engine, client, command)
         await _escalate(engine)
+        await transaction(engine, forget_addresses)
         await transaction(engine, lambda c: forget_keys(c, idempotency_days))
         return started, sent
 

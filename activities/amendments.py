@@ -17,7 +17,7 @@ from domain.amendment import AddedLine
 from domain.lifecycle import FulfillmentState, deadline_after
 from domain.orders import SYSTEM, Actor, ChangeKind, Frozen, PlaceOrder
 from domain.quantities import Bucket
-from store import acceptance, amendments, arrivals, fulfillment, holds, payments, stock, supply
+from store import acceptance, amendments, arrivals, control, fulfillment, holds, payments, stock, supply
 from store.engine import transaction
 from store.lines import move_lines
 from store.orders import OrderChange, change_order, finish, lock_order
@@ -317,7 +317,7 @@ async def _carry_out(change: OrderChange, ask: Amend) -> Amended:
     plan = await _plan(change, ask) if ask.wanted else None
     await _check_waiting(change, ask)
     if ask.address:
-        await amendments.use_address(connection, order_id, ask.command_id)
+        await _use_address(change, ask)
     _tell(change, ask)
     result = Amended(version=0) if plan is None else await _hold(change, ask, plan)
     await arrivals.offer(connection, freed, (order_id, key))
@@ -326,6 +326,19 @@ async def _carry_out(change: OrderChange, ask: Amend) -> Amended:
     if ask.command:
         change.settle_command(ask.command.record(), ask.actor)
     return result
+
+
+async def _use_address(change: OrderChange, ask: Amend) -> None:
+    """The vault takes the new address over. A command that came through the API has one.
+
+    Raises:
+        _NotPossible: it is gone, so nobody knows where the goods should go.
+    """
+    if await amendments.use_address(change.connection, change.order_id, ask.command_id):
+        return
+    row = await control.find_command(change.connection, change.order_id, ask.command_id)
+    if row is not None and row.origin == "api":
+        raise _NotPossible(NoPlan("address_gone", "the new address is not there any more", ()), change.version)
 
 
 async def _take(change: OrderChange, taken: tuple[TakenPart, ...], key: str) -> list[stock.Held]:

@@ -27,6 +27,7 @@ from store.payments import Intent
 
 PROVIDER = Actor(kind=ActorKind.PROVIDER, id="payments")
 ALREADY_CAPTURED = "already_captured"
+EXCEEDS_AUTHORIZATION = "exceeds_authorization"
 Reply = PaymentOk | Refused
 
 
@@ -307,7 +308,8 @@ async def _captured(change: OrderChange, ask: MoneyAsk, intent: Intent, answer: 
     )
     if ask.fulfillment_id and ask.ends_parcel:
         await fulfillment.mark_captured(change.connection, ask.fulfillment_id)
-    change.say("payment.captured", PROVIDER, amount_minor=amount, shipment_id=ask.shipment_id)
+    what = ask.shipment_id or "what was cancelled without refund"
+    change.say("payment.captured", PROVIDER, amount_minor=amount, shipment_id=ask.shipment_id, what=what)
 
 
 async def _voided(change: OrderChange, ask: MoneyAsk, intent: Intent, answer: Reply) -> None:

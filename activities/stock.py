@@ -18,6 +18,7 @@ from domain.lifecycle import FulfillmentState, deadline_after
 from domain.order_state import OrderState
 from domain.orders import SYSTEM, Actor, CancelReason, Frozen, OrderRules, PlaceOrder
 from domain.quantities import Bucket
+from domain.shares import Components
 from store import acceptance, arrivals, control, fulfillment, holds, payments, stock
 from store.engine import transaction
 from store.lines import move_lines
@@ -164,6 +165,9 @@ class CancelAsk(Frozen):
     cuts: tuple[PartCut, ...] = ()
     asked: tuple[str, ...] = ()  # fulfillment orders whose node is asked to stop
     no_longer_owed_minor: tuple[tuple[int, int], ...] = ()  # line number, amount cancelled so far
+    restock: bool = True  # else what a node has of the units is written off
+    kept_minor: tuple[tuple[int, int], ...] = ()  # line number, amount kept so far of what is cancelled
+    kept: Components | None = None  # what this step keeps, by account
     promise_state: str | None = None  # once nothing is left to deliver: withdrawn, or kept or broken by what arrived
     untried_tenders: tuple[str, ...] = ()  # nothing is left to pay, so they will not be sent to their provider
 
@@ -495,19 +499,25 @@ async def _nothing(change: OrderChange) -> None:
 
 async def _cancel(change: OrderChange, ask: CancelAsk) -> None:
     connection, order_id = change.connection, ask.order_id
-    done = 0
+    done, kept = 0, ask.kept.total_minor if ask.kept else 0
     if not await control.was_said(connection, order_id, "cancellation.confirmed", ask.command_id, ask.step):
         done = await _free_lines(change, ask)
         for cut in ask.cuts:
-            done += await _cancel_units(change, cut, ask.key)
+            done += await _cancel_units(change, ask, cut)
     await fulfillment.ask_to_stop(connection, ask.asked, change.now, change.rules.node_stop_answer_s)
     await acceptance.owe_less(connection, order_id, ask.no_longer_owed_minor)
+    if ask.kept and kept:
+        await acceptance.keep(connection, order_id, ask.kept_minor)
+        await payments.post_kept(connection, order_id, change.currency, ask.key, ask.kept)
     await payments.drop_tenders(connection, ask.untried_tenders)
     if ask.promise_state:
         await control.set_promise_state(connection, order_id, ask.promise_state)
     if done:
         about: dict[str, object] = {"units": done, "reason": ask.reason, "step": ask.step}
+        about |= {"kept_minor": kept} if kept else {}
         change.say("cancellation.confirmed", ask.actor, ask.reason, ask.command_id, **about)
+        if kept:
+            change.say("payment.kept", ask.actor, ask.reason, ask.command_id, amount_minor=kept)
         if ask.promise_state in ("kept", "broken"):
             change.say(f"promise.{ask.promise_state}", promised_by=change.promised_by)
     if ask.asked and not await control.was_said(connection, order_id, "cancellation.requested", ask.command_id):
@@ -520,7 +530,7 @@ async def _cancel(change: OrderChange, ask: CancelAsk) -> None:
 async def _free_lines(change: OrderChange, ask: CancelAsk) -> int:
     """Cancel units of lines that wait for supply, are open or held."""
     held = [(line_no, quantity) for line_no, _, quantity in ask.held_units]
-    freed = await stock.cut(change.connection, change.order_id, None, ask.held_units, ask.key)
+    freed = await _give_back(change, ask, None, ask.held_units)
     await move_lines(change.connection, change.order_id, Bucket.RESERVED, Bucket.CANCELLED, held)
     await move_lines(change.connection, change.order_id, Bucket.OPEN, Bucket.CANCELLED, ask.open_units)
     waiting = ask.backordered_units
@@ -529,16 +539,31 @@ async def _free_lines(change: OrderChange, ask: CancelAsk) -> int:
     return sum(quantity for _, quantity in (*held, *ask.open_units, *waiting))
 
 
-async def _cancel_units(change: OrderChange, cut: PartCut, key: str) -> int:
+async def _give_back(
+    change: OrderChange, ask: CancelAsk, fulfillment_id: str | None, units: Sequence[tuple[int, str, int]]
+) -> list[stock.Held]:
+    """Units (line number, node, units) are in stock again, or are written off. What is free now."""
+    connection, order_id = change.connection, change.order_id
+    if ask.restock:
+        return await stock.cut(connection, order_id, fulfillment_id, units, ask.key)
+    if units:
+        await stock.write_off(connection, order_id, fulfillment_id, units, ask.key, ask.actor.id)
+        nodes = tuple(sorted({node for _, node, _ in units}))
+        count = sum(quantity for _, _, quantity in units)
+        change.say("stock.written_off", ask.actor, ask.reason, ask.command_id, units=count, nodes=nodes)
+    return []
+
+
+async def _cancel_units(change: OrderChange, ask: CancelAsk, cut: PartCut) -> int:
     """Free units of a fulfillment order; nothing when it has ended already."""
     row = await fulfillment.read(change.connection, cut.fulfillment_id)
     stage = Bucket(row["stage"])
     if stage in (Bucket.CANCELLED, Bucket.SHIPPED, Bucket.DELIVERED, Bucket.OPEN):
         return 0
     at_node = [(line_no, row["node_id"], quantity) for line_no, quantity in cut.units]
-    freed = await stock.cut(change.connection, change.order_id, cut.fulfillment_id, at_node, key)
+    freed = await _give_back(change, ask, cut.fulfillment_id, at_node)
     await move_lines(change.connection, change.order_id, stage, Bucket.CANCELLED, cut.units)
-    await arrivals.offer(change.connection, freed, (change.order_id, key, cut.fulfillment_id))
+    await arrivals.offer(change.connection, freed, (change.order_id, ask.key, cut.fulfillment_id))
     if cut.whole:
         state, stage, deadline = FulfillmentState.CANCELLED, Bucket.CANCELLED, change.now
     else:

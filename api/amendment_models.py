@@ -5,14 +5,24 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from api.answers import Answer, Refusal
-from api.schemas import Body
+from api.schemas import Body, ShipTo
 from api.text_rules import Reference
 from domain.amendment import MAX_CHANGES, AddLine, SetQuantity, SetRequestedBy, SetServiceLevel, Substitute
 from domain.orders import HoldReason
 
 AMENDMENT = {"changes": [{"op": "set_quantity", "line": 2, "quantity": 5}], "reason": "customer_request"}
 
-ChangeIn = Annotated[SetQuantity | AddLine | Substitute | SetServiceLevel | SetRequestedBy, Field(discriminator="op")]
+
+class SetShipToIn(Body):
+    """Another destination. The address is personal: it goes to the vault, and no command or event holds it."""
+
+    op: Literal["set_ship_to"] = "set_ship_to"
+    ship_to: ShipTo
+
+
+ChangeIn = Annotated[
+    SetQuantity | AddLine | Substitute | SetShipToIn | SetServiceLevel | SetRequestedBy, Field(discriminator="op")
+]
 
 
 class AmendOrderIn(Body):
@@ -37,12 +47,13 @@ class AmendedLineOut(Answer):
 
 
 class AmendmentMoney(Answer):
-    """Minor units."""
+    """Minor units; `delta_minor` includes the deltas of tax and of shipping (before tax)."""
 
     total_before_minor: int
     total_after_minor: int
     delta_minor: int
     tax_delta_minor: int
+    shipping_delta_minor: int
     additional_authorization_minor: int
 
 

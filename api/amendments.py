@@ -1,24 +1,31 @@
 """Routes of amendments: an order in flight is changed, all of it or nothing. Owner: service."""
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from fastapi import Path
 from fastapi.responses import JSONResponse, Response
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.amendments import Amend, AmendResult, NotAmended, preview
-from api.amendment_models import AMENDMENT, Amendment, AmendmentList, AmendmentPlanOut, AmendOrderIn
+from api.amendment_models import AMENDMENT, Amendment, AmendmentList, AmendmentPlanOut, AmendOrderIn, SetShipToIn
 from api.cancellations import command_headers, fresh_command_id
 from api.commanding import Message, Outcome, command, not_allowed, previewed, refusal
 from api.front import Call, CurrentCall
 from api.gateway import Refused
 from api.orders import PRIVATE, OrderId
-from api.problems import Problem, not_found
+from api.placing import city_key
+from api.problems import Finding, Problem, invalid, not_found
 from api.rendering import refusal_of
 from api.routing import COMMAND_PROBLEMS, KEY_HEADER, WAIT_HEADER, Routes
+from domain.amendment import Change, SetShipTo
 from domain.ids import derived_id
 from domain.permissions import actor_of
+from store.amendments import keep_address
 from store.commands import StoredCommand, list_commands
+from store.intake import find_zone
 from store.reads import OrderHead
+from store.vault import seal_anew
 from workflows.messages import AmendOrder
 
 routes = Routes()
@@ -48,7 +55,7 @@ async def amend(call: CurrentCall, order_id: OrderId) -> Response:
     command_id = fresh_command_id()
     content = AmendOrder(
         command_id=command_id,
-        changes=body.changes,
+        changes=await _changes(call, body),
         reason=body.reason,
         reference=body.reference,
         actor=actor_of(call.principal, call.operation_id),
@@ -56,7 +63,7 @@ async def amend(call: CurrentCall, order_id: OrderId) -> Response:
     if body.dry_run:
         return JSONResponse(await _plan(call, head, content), 200, PRIVATE)
     wait = call.wait()
-    message = Message("amend", "amend", command_id, content)
+    message = Message("amend", "amend", command_id, content, _keeping(call, head, command_id, body))
     outcome = await command(call, head, message, call.asked(request_fingerprint), wait)
     if outcome.done and outcome.outcome["state"] == "declined":
         raise _declined(head, outcome)
@@ -65,6 +72,45 @@ async def amend(call: CurrentCall, order_id: OrderId) -> Response:
         noun = {**noun, **render_outcome(outcome.outcome)}
     location = f"/v1/orders/{head.order_id}/amendments/{noun['id']}"
     return JSONResponse(noun, 201 if outcome.done else 202, command_headers(location, outcome, wait.headers))
+
+
+async def _changes(call: Call, body: AmendOrderIn) -> tuple[Change, ...]:
+    """The changes as the order gets them: an address becomes its zone.
+
+    Raises:
+        Problem: `validation` where nothing is delivered to.
+    """
+    found: list[Change] = []
+    for position, change in enumerate(body.changes):
+        if not isinstance(change, SetShipToIn):
+            found.append(change)
+            continue
+        to = change.ship_to
+        zone_id = await call.front.read(lambda c, to=to: find_zone(c, to.country, to.region, city_key(to)))  # type: ignore[misc]
+        if zone_id is None:
+            text = "we do not deliver to this country and region"
+            raise invalid([Finding(f"/changes/{position}/ship_to", "unknown_destination", text)])
+        found.append(SetShipTo(country=to.country, region=to.region, zone_id=zone_id))
+    return tuple(found)
+
+
+def _keeping(
+    call: Call, head: OrderHead, command_id: str, body: AmendOrderIn
+) -> Callable[[AsyncConnection], Awaitable[None]] | None:
+    """What keeps the new address, sealed, in the transaction that stores the command; None where there is none."""
+    address = next((change.ship_to for change in body.changes if isinstance(change, SetShipToIn)), None)
+    if address is None:
+        return None
+
+    async def keep(connection: AsyncConnection) -> None:
+        content = address.model_dump(mode="json")
+        sealed = await seal_anew(connection, call.front.vault, head.order_id, content)
+        if sealed is None:
+            text = "The customer's personal data was erased: nobody can be shipped to."
+            raise refusal(head, "amend", Refused("personal_data_erased", text))
+        await keep_address(connection, head.order_id, command_id, sealed)
+
+    return keep
 
 
 async def _plan(call: Call, head: OrderHead, content: AmendOrder) -> dict[str, Any]:
@@ -176,6 +222,7 @@ def render_outcome(outcome: dict[str, Any]) -> dict[str, Any]:
             "total_after_minor": after,
             "delta_minor": after - before,
             "tax_delta_minor": outcome["tax_delta_minor"],
+            "shipping_delta_minor": outcome.get("shipping_delta_minor", 0),
             "additional_authorization_minor": outcome["additional_authorization_minor"],
         },
         "promise": {"from": outcome["promised_before"], "to": outcome["promised_by"]},

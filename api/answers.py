@@ -69,7 +69,10 @@ class BackorderOut(Answer):
 
 
 class LineOut(Answer):
-    """One line; `quantities` are the buckets that hold something and sum to `ordered`."""
+    """One line; `quantities` are the buckets that hold something and sum to `ordered`.
+
+    `kept_minor` is what is paid all the same of what is cancelled.
+    """
 
     line: int
     sku: str
@@ -82,15 +85,17 @@ class LineOut(Answer):
     shipping_tax_minor: int
     total_minor: int
     cancelled_minor: int
+    kept_minor: int
     quantities: dict[str, int]
     backorder: BackorderOut | None = None
 
 
 class Totals(Answer):
-    """Sums over the lines, in minor units."""
+    """Sums over the lines, in minor units: ordered - cancelled + kept = owed."""
 
     ordered_minor: int
     cancelled_minor: int
+    kept_minor: int
     owed_minor: int
     items_minor: int
     discount_minor: int
@@ -354,11 +359,20 @@ class Freed(Answer):
     released: int
 
 
+class WrittenOff(Answer):
+    """Units that do not come back to stock."""
+
+    sku: str
+    node: str
+    quantity: int
+
+
 class CancellationMoney(Answer):
-    """Money before and after, in minor units."""
+    """Money before and after, in minor units; `kept_minor` is paid all the same."""
 
     total_before_minor: int
     total_after_minor: int
+    kept_minor: int
     captured_minor: int
     refund_minor: int
     authorization_to_release_minor: int
@@ -375,6 +389,7 @@ class Cancellation(Answer):
     settled_at: str | None
     lines: list[CancelledLineOut] = []
     stock: list[Freed] = []
+    written_off: list[WrittenOff] = []
     money: CancellationMoney | None = None
     answer_by: str | None = None
     order_version: int | None = None
@@ -395,6 +410,7 @@ class CancellationPlanOut(Answer):
     allowed: bool
     order_version: int
     lines: list[dict[str, Any]] = []
+    restock: bool = True
     money: dict[str, int] = {}
     refusal: Refusal | None = None
 

@@ -69,13 +69,15 @@ async def request(call: CurrentCall, order_id: OrderId) -> Response:
     head = await call.head(order_id)
     lines = tuple(LineUnits(units.line, units.quantity) for units in body.lines)
     if body.dry_run:
-        return JSONResponse(await _plan(call, head, lines), 200, PRIVATE)
+        return JSONResponse(await _plan(call, head, lines, body), 200, PRIVATE)
     wait = call.wait()
     command_id = fresh_command_id()
     content = CancelOrder(
         command_id=command_id,
         reason=CancelReason(body.reason),
         lines=lines,
+        restock=body.restock,
+        refund=body.refund,
         actor=actor_of(call.principal, call.operation_id),
     )
     message = Message("cancel", "cancel", command_id, content)
@@ -87,19 +89,19 @@ async def request(call: CurrentCall, order_id: OrderId) -> Response:
     return JSONResponse(noun, 201 if outcome.done else 202, command_headers(location, outcome, wait.headers))
 
 
-async def _plan(call: Call, head: OrderHead, lines: tuple[LineUnits, ...]) -> dict[str, Any]:
+async def _plan(call: Call, head: OrderHead, lines: tuple[LineUnits, ...], body: RequestCancellation) -> dict[str, Any]:
     """What the order's own rules say about cancelling it now."""
     role = actor_of(call.principal, call.operation_id).role
-    said = await previewed(call, head, "preview_cancel", lines, role)
+    said = await previewed(call, head, "preview_cancel", lines, role, body.restock, body.refund)
     base: dict[str, Any] = {"dry_run": True, "order_version": head.version}
     if isinstance(said, Refused):
         return {**base, **not_allowed(said)}
     row = await call.front.read(lambda c: read_order(c, call.principal, call.operation_id, head.order_id))
-    return {**base, "allowed": True, **_planned(said, row or {})}
+    return {**base, "allowed": True, **_planned(said, row or {}, body)}
 
 
-def _planned(plan: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
-    """The plan in the words of the API."""
+def _planned(plan: dict[str, Any], row: dict[str, Any], body: RequestCancellation) -> dict[str, Any]:
+    """The plan in the words of the API. A node that does not agree changes its part of it."""
     nowhere = [*plan["backordered_units"], *plan["open_units"]]
     lines = [{"line": n, "quantity": q, "outcome": "immediate"} for n, q in nowhere]
     lines += [{"line": n, "quantity": q, "outcome": "immediate", "node": node} for n, node, q in plan["held_units"]]
@@ -107,13 +109,21 @@ def _planned(plan: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
     for outcome, parts in (("immediate", plan["at_once"]), ("needs_node", plan["asked"])):
         for part, units in parts:
             lines += [{"line": n, "quantity": q, "outcome": outcome, "node": nodes.get(part)} for n, q in units]
-    owed = row.get("owed_minor", 0)
-    money = {
+    money = _planned_money(plan, row, body)
+    return {"lines": sorted(lines, key=lambda line: line["line"]), "restock": body.restock, "money": money}
+
+
+def _planned_money(plan: dict[str, Any], row: dict[str, Any], body: RequestCancellation) -> dict[str, int]:
+    owed, value = row.get("owed_minor", 0), plan["value_at_once_minor"] + plan["value_asked_minor"]
+    kept = value if body.refund == "none" else 0
+    taken = sum(tender["captured_minor"] - tender["refunded_minor"] for tender in row.get("tenders", ()))
+    return {
         "total_before_minor": owed,
-        "total_after_minor": owed - plan["value_at_once_minor"] - plan["value_asked_minor"],
+        "total_after_minor": owed - value + kept,
         "needs_node_minor": plan["value_asked_minor"],
+        "kept_minor": kept,
+        "refund_minor": max(0, taken - (owed - value + kept)),
     }
-    return {"lines": sorted(lines, key=lambda line: line["line"]), "money": money}
 
 
 @routes.add(

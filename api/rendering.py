@@ -138,6 +138,7 @@ def _totals(row: Row) -> dict[str, int]:
     return {
         "ordered_minor": row["total_minor"],
         "cancelled_minor": cancelled,
+        "kept_minor": sum(line["kept_minor"] for line in lines),
         "owed_minor": row["owed_minor"],
         **{name: sum(line[name] for line in lines) for name in _COMPONENTS},
     }
@@ -243,8 +244,12 @@ def render_cancel_outcome(outcome: Row) -> dict[str, Any]:
         "state": outcome["state"],
         "lines": [dict(zip(lines, line, strict=True)) for line in outcome["lines"]],
         "stock": [{"sku": sku, "node": node, "released": quantity} for sku, node, quantity in outcome.get("stock", ())],
+        "written_off": [
+            {"sku": sku, "node": node, "quantity": quantity} for sku, node, quantity in outcome.get("written_off", ())
+        ],
         "money": {
             **{name: outcome[name] for name in money},
+            "kept_minor": outcome.get("kept_minor", 0),
             "authorization_to_release_minor": outcome["authorization_to_release_minor"],
         },
         "answer_by": stamp(outcome.get("answer_by")),

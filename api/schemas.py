@@ -14,6 +14,7 @@ from domain.orders import (
     CancelReason,
     CarrierEventType,
     NodeTrouble,
+    RefundWish,
     ReportKind,
     ServiceLevel,
     Split,
@@ -143,10 +144,16 @@ class LineQuantity(Body):
 
 
 class RequestCancellation(Body):
-    """Cancel the named units, or everything that has not left. `dry_run` answers with the plan and changes nothing."""
+    """Cancel the named units, or everything that has not left. `dry_run` answers with the plan and changes nothing.
+
+    `restock` false: what a node has of them is written off. `refund` none: they are paid all the same, by agreement.
+    Both are for the roles that the order's cut-off rules name.
+    """
 
     reason: CustomerReason
     lines: Annotated[tuple[LineQuantity, ...], Field(max_length=MAX_LINES)] = ()
+    restock: Annotated[bool, Field(strict=True)] = True
+    refund: RefundWish = "full"
     dry_run: Annotated[bool, Field(strict=True)] = False
 
 

@@ -3,11 +3,12 @@
 import asyncio
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from cli.bodies import WantedError
+from cli.bodies import WantedError, json_file
 from cli.client import AccordClient, AmendmentView
 from cli.holds import KeyOption, Reason
 from cli.orders import OrderArgument, WaitSeconds, reference, refusals
@@ -18,6 +19,7 @@ from cli.target import ApiKey, ApiUrl, call_api
 _POLL_S = 0.5
 _SET = re.compile(r"(\d+)=(\d+)")
 _ADD = re.compile(r"([^=@]+)=(\d+)@(\d+)")
+_SERVICE = re.compile(r"([a-z]+)(?:@(\d+))?")
 _SUBSTITUTE = re.compile(r"(\d+)=([^@]+)(?:@(\d+))?")
 
 
@@ -33,7 +35,12 @@ def amend(  # noqa: PLR0917 - each option is a parameter
     substitute: Annotated[
         list[str] | None, typer.Option(help="Another item for a line, as NUMBER=SKU or NUMBER=SKU@PRICE.")
     ] = None,
-    service: Annotated[str | None, typer.Option(help="standard or express.")] = None,
+    ship_to: Annotated[
+        Path | None, typer.Option(help="Another address: a JSON file as `ship_to` of an order, `-` for standard input.")
+    ] = None,
+    service: Annotated[
+        str | None, typer.Option(help="standard or express, or with its price of shipping as LEVEL@PRICE.")
+    ] = None,
     by: Annotated[str | None, typer.Option(help="The day it is wanted by, like 2026-12-01.")] = None,
     reason: Reason = "customer_request",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would do.")] = False,
@@ -45,7 +52,7 @@ def amend(  # noqa: PLR0917 - each option is a parameter
 ) -> None:
     """Change an order in flight: all of it or nothing. What it costs more is authorized first."""
     with refusals(as_json):
-        changes = wanted_changes(set_ or (), add or (), substitute or (), service, by)
+        changes = wanted_changes(set_ or (), add or (), substitute or (), service, by, ship_to)
         body = {"changes": changes, "reason": reason}
         if dry_run:
             plan = call_api(lambda c: c.preview_amend(reference(order), body), api_url, api_key)
@@ -63,7 +70,12 @@ def amend(  # noqa: PLR0917 - each option is a parameter
 
 
 def wanted_changes(
-    sets: Sequence[str], adds: Sequence[str], substitutes: Sequence[str], service: str | None, by: str | None
+    sets: Sequence[str],
+    adds: Sequence[str],
+    substitutes: Sequence[str],
+    service: str | None,
+    by: str | None,
+    ship_to: Path | None = None,
 ) -> list[dict[str, Any]]:
     """The changes as the API takes them.
 
@@ -78,12 +90,16 @@ def wanted_changes(
     for line, sku, price in (_read(_SUBSTITUTE, text, "NUMBER=SKU or NUMBER=SKU@PRICE") for text in substitutes):
         priced = {"unit_price_minor": int(price)} if price else {}
         changes.append({"op": "substitute", "line": int(line), "sku": sku, **priced})
+    if ship_to:
+        changes.append({"op": "set_ship_to", "ship_to": json_file(ship_to, "an address")})
     if service:
-        changes.append({"op": "set_service_level", "service_level": service})
+        level, price = _read(_SERVICE, service, "LEVEL or LEVEL@PRICE")
+        priced = {"shipping_minor": int(price)} if price else {}
+        changes.append({"op": "set_service_level", "service_level": level, **priced})
     if by:
         changes.append({"op": "set_requested_by", "requested_by": by})
     if not changes:
-        raise WantedError("nothing to change: name --set, --add, --substitute, --service or --by")
+        raise WantedError("nothing to change: name --set, --add, --substitute, --ship-to, --service or --by")
     return changes
 
 
@@ -95,6 +111,8 @@ def amendment_text(done: AmendmentView) -> str:
     ]
     if done.money:
         lines.append(f"   owed {done.money['total_before_minor']} -> {done.money['total_after_minor']} minor units")
+        deltas = (("shipping", done.money["shipping_delta_minor"]), ("tax", done.money["tax_delta_minor"]))
+        lines += [f"   of it {word} {delta:+}" for word, delta in deltas if delta]
     if done.promise and done.promise["to"]:
         lines.append(f"   promised by {done.promise['to']}")
     if done.refusal:

@@ -1,6 +1,9 @@
 """Orders to place, made from what a person types or from the demo's catalog."""
 
+import json
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from cli import network
@@ -86,3 +89,18 @@ def order_body(
         "total_minor": total,
     }
     return body if external_ref is None else {**body, "external_ref": external_ref}
+
+
+def json_file(file: Path, what: str) -> dict[str, Any]:
+    """The JSON object in a file; `-` reads standard input.
+
+    Raises:
+        WantedError: it cannot be read, or holds no object.
+    """
+    try:
+        content = json.loads(sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        raise WantedError(f"{file} cannot be read as JSON: {problem}") from None
+    if not isinstance(content, dict):
+        raise WantedError(f"{file} does not hold {what}")
+    return content

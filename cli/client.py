@@ -92,6 +92,7 @@ class CancellationView(View):
     id: str
     state: str
     lines: list[Json] = []
+    written_off: list[Json] = []
     money: Json | None = None
     refusal: Json | None = None
 
@@ -280,25 +281,32 @@ class AccordClient:
         return found
 
     async def cancel(
-        self, order: str, reason: str, key: str | None = None, lines: Sequence[tuple[int, int]] = ()
+        self,
+        order: str,
+        reason: str,
+        key: str | None = None,
+        lines: Sequence[tuple[int, int]] = (),
+        options: Json | None = None,
     ) -> CancellationView:
-        """Cancel what has not left: all of it, or units of lines (line number, units).
+        """Cancel what has not left: all of it, or units of lines (line number, units); `options` as the API has them.
 
         Raises:
             ApiProblem: nothing can be cancelled.
         """
         path = f"/v1/orders/{order}/cancellations"
-        body = {"reason": reason, "lines": _lines(lines)}
+        body = {"reason": reason, "lines": _lines(lines), **(options or {})}
         return _read(CancellationView, await self._send("POST", path, body=body, key=key or _fresh_key()))
 
     async def cancellation(self, order: str, cancellation_id: str) -> CancellationView:
         """What became of a cancellation so far."""
         return _read(CancellationView, await self._send("GET", f"/v1/orders/{order}/cancellations/{cancellation_id}"))
 
-    async def preview_cancel(self, order: str, reason: str, lines: Sequence[tuple[int, int]] = ()) -> Json:
+    async def preview_cancel(
+        self, order: str, reason: str, lines: Sequence[tuple[int, int]] = (), options: Json | None = None
+    ) -> Json:
         """What cancelling would do now; changes nothing."""
         path = f"/v1/orders/{order}/cancellations"
-        body = {"reason": reason, "lines": _lines(lines), "dry_run": True}
+        body = {"reason": reason, "lines": _lines(lines), **(options or {}), "dry_run": True}
         return await self._send("POST", path, body=body, key=_fresh_key())
 
     async def amend(self, order: str, body: Json, key: str | None = None) -> AmendmentView:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.bodies import Wanted, WantedError, find_city, order_body, parse_wanted
+from cli.bodies import Wanted, WantedError, find_city, json_file, order_body, parse_wanted
 from cli.client import AccordClient, ApiProblem, OrderView
 from cli.output import AsJson, ExitCode, document, document_line, leave, people, program
 from cli.show import cancellation_text, event_text, order_text, refusal_text, row_text
@@ -116,7 +116,7 @@ def watch(
 
 
 @app.command()
-def cancel(
+def cancel(  # noqa: PLR0917 - each option is a parameter
     order: OrderArgument,
     reason: Annotated[
         str, typer.Option(help="changed_mind, duplicate, found_elsewhere, fraud or other.")
@@ -124,6 +124,10 @@ def cancel(
     line: Annotated[
         list[str] | None, typer.Option(help="Units of a line, as NUMBER=UNITS; again for more. Without: all.")
     ] = None,
+    write_off: Annotated[
+        bool, typer.Option("--write-off", help="What a node has of it does not come back to stock.")
+    ] = False,
+    no_refund: Annotated[bool, typer.Option("--no-refund", help="The customer pays for it all the same.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would do.")] = False,
     wait: WaitSeconds = 0,
     api_url: ApiUrl = None,
@@ -132,9 +136,10 @@ def cancel(
 ) -> None:
     """Cancel units of an order, or everything that has not left yet, and print the outcome."""
     lines = [_line_units(text) for text in line or ()]
+    options = {"restock": not write_off, "refund": "none" if no_refund else "full"}
     with refusals(as_json):
         if dry_run:
-            plan = call_api(lambda c: c.preview_cancel(reference(order), reason, lines), api_url, api_key)
+            plan = call_api(lambda c: c.preview_cancel(reference(order), reason, lines, options), api_url, api_key)
             document(plan)
             if not plan.get("allowed"):
                 raise typer.Exit(ExitCode.REFUSED)
@@ -142,7 +147,7 @@ def cancel(
 
         async def ask(client: AccordClient) -> tuple[OrderView, Any]:
             found = await client.get_order(reference(order))
-            outcome = await client.cancel(found.id, reason, lines=lines)
+            outcome = await client.cancel(found.id, reason, lines=lines, options=options)
             until = time.monotonic() + wait
             while outcome.state == "requested" and time.monotonic() < until:
                 await asyncio.sleep(_POLL_S)
@@ -211,13 +216,7 @@ def _body(file: Path | None, skus: list[str], city: str, payment: str, service: 
         if not lines:
             raise WantedError("give a JSON file, or at least one --sku, like --sku LAMP-OAK:2 --city Boston")
         return order_body(lines, find_city(city), reference=payment, service_level=service)
-    try:
-        content = json.loads(sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as problem:
-        raise WantedError(f"{file} cannot be read as JSON: {problem}") from None
-    if not isinstance(content, dict):
-        raise WantedError(f"{file} does not hold an order")
-    return content
+    return json_file(file, "an order")
 
 
 async def _create(client: AccordClient, body: dict[str, Any], key: str | None, wait: int) -> OrderView:

@@ -44,10 +44,12 @@ def cancellation_text(cancellation: CancellationView, currency: str) -> str:
         told = (
             ("total_before_minor", "owed before"),
             ("total_after_minor", "owed now"),
+            ("kept_minor", "paid all the same"),
             ("authorization_to_release_minor", "authorization to release"),
             ("refund_minor", "refund"),
         )
         lines += [f"   {word:<26}{money(int(cancellation.money[name]), currency):>16}" for name, word in told]
+    lines += [f"   written off at {one['node']}: {one['quantity']} {one['sku']}" for one in cancellation.written_off]
     if cancellation.refusal:
         lines.append(f"   {refusal_text(cancellation.refusal)}")
     if cancellation.state == "requested":

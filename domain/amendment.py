@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from domain.cancellation import CancellationInProgress, CancellationPlan, LineUnits, UnknownLine, plan_cancellation
-from domain.cut_offs import check_cut_off, furthest
+from domain.cut_offs import check_cut_off, furthest, role_of
 from domain.holds import OrderOver
 from domain.lifecycle import PaymentState
 from domain.order_state import LineState, OrderState
@@ -29,9 +29,11 @@ from domain.orders import (
     ServiceLevel,
     Split,
 )
+from domain.permissions import Role
 from domain.quantities import AT_THE_NODE, BEFORE_HAND_OVER, Bucket, units_per_line
 from domain.refusals import OrderRuleError
 from domain.shares import LineShares
+from domain.shipping_price import Shipping, reprice, shipping_at, shipping_of
 
 LineNo = Annotated[int, Field(ge=1, le=MAX_LINES, strict=True)]
 SkuText = Annotated[str, Field(min_length=1, max_length=64)]
@@ -78,10 +80,12 @@ class SetShipTo(Frozen):
 
 
 class SetServiceLevel(Frozen):
-    """Faster or slower. What the storefront asks for it is not part of the change."""
+    """Faster or slower. Shipping of the whole order then costs what is named here, else what the price list says."""
 
     op: Literal["set_service_level"] = "set_service_level"
     service_level: ServiceLevel
+    shipping_minor: Minor | None = None
+    shipping_tax_minor: Minor | None = None
 
 
 class SetRequestedBy(Frozen):
@@ -147,6 +151,18 @@ class RequestedDateNotPossible(OrderRuleError):
     code = "promise_not_possible"
 
 
+class PriceNotAllowed(OrderRuleError):
+    """Customers do not name prices."""
+
+    code = "price_not_allowed"
+
+
+class LineHeld(OrderRuleError):
+    """A hold stands on a line whose shipping would cost something else; it is ended first."""
+
+    code = "line_held"
+
+
 class OrderMoved(OrderRuleError):
     """The order went on while the change was being agreed."""
 
@@ -178,6 +194,7 @@ class AmendmentPlan(Frozen):
     owed_before_minor: int
     owed_after_minor: int
     tax_delta_minor: int
+    shipping_delta_minor: int = 0
     to_authorize_minor: int
 
     @property
@@ -201,9 +218,13 @@ def plan_amendment(state: OrderState, changes: Sequence[Change], actor: Actor | 
     if state.rejected or not state.quantities.live:
         raise OrderOver("nothing of this order is under way any more")
     _check_conflicts(changes)
+    _check_prices(changes, actor)
     removed = units_per_line(unit for change in changes for unit in _removed(state, change))
     added = _all_added(state, changes)
-    order = _order_after(state, changes, added)
+    shipping = _shipping_after(state, changes)
+    if shipping != shipping_of(state.order):
+        removed, added = _repriced(state, removed, added, shipping)
+    order = _order_after(state, changes, added, shipping)
     moved = _moved(state, changes, order, removed, added)
     taken = _taken(state, removed, moved, spared=_spared(state, order, removed, added))
     kinds = tuple(_kind(state, change) for change in changes)
@@ -230,6 +251,7 @@ def plan_amendment(state: OrderState, changes: Sequence[Change], actor: Actor | 
         owed_before_minor=state.owed_minor,
         owed_after_minor=owed_after,
         tax_delta_minor=_tax_of(added) - _tax_removed(state, removed),
+        shipping_delta_minor=_shipping_of(added) - _shipping_removed(state, removed),
         to_authorize_minor=_to_authorize(state, owed_after),
     )
 
@@ -247,6 +269,7 @@ def amended_quantities(state: OrderState, plan: AmendmentPlan) -> list[tuple[int
     old = [
         (n, state.lines[n].sku, _wanted_now(state, n), _wanted_now(state, n) + units)
         for n, units in sorted(change.items())
+        if units
     ]
     return [*old, *((n, one.line.sku, 0, one.line.quantity) for n, one in new.items())]
 
@@ -255,6 +278,14 @@ def _check_conflicts(changes: Sequence[Change]) -> None:
     about = [getattr(change, "line", change.op) for change in changes if not isinstance(change, AddLine)]
     if len(about) != len(set(about)):
         raise ConflictingChanges("two changes are about the same line, or the same property of the order")
+
+
+def _check_prices(changes: Sequence[Change], actor: Actor | None) -> None:
+    named = any(
+        isinstance(c, SetServiceLevel) and (c.shipping_minor, c.shipping_tax_minor) != (None, None) for c in changes
+    )
+    if named and role_of(actor) == Role.SHOPPER:
+        raise PriceNotAllowed("the price of shipping is not the customer's to name")
 
 
 def _kind(state: OrderState, change: Change) -> ChangeKind:
@@ -331,14 +362,18 @@ def _moved(
     relocated = relocated or papers
     if not relocated and not _goes_together(order, added):
         return ()
-    if any(part.being_stopped for part in state.fulfillments.values()):
-        raise CancellationInProgress("a node was asked to stop already; its answer decides")
+    _check_no_node_is_asked(state)
     spared = _spared(state, order, removed, added)
     units = (
         (n, line.buckets.of(*BEFORE_HAND_OVER) - removed.get(n, 0) - spared.get(n, 0))
         for n, line in state.lines.items()
     )
     return tuple((n, quantity) for n, quantity in units if quantity > 0)
+
+
+def _check_no_node_is_asked(state: OrderState) -> None:
+    if any(part.being_stopped for part in state.fulfillments.values()):
+        raise CancellationInProgress("a node was asked to stop already; its answer decides")
 
 
 def _goes_together(order: PlaceOrder, added: tuple[AddedLine, ...]) -> bool:
@@ -371,7 +406,7 @@ def _stage(state: OrderState, change: Change, kind: ChangeKind, taken: Cancellat
     stages = {bucket for bucket in BEFORE_HAND_OVER if state.quantities.of(bucket)}
     if kind in (ChangeKind.INCREASE, ChangeKind.ADD_LINE) and state.quantities.of(Bucket.SHIPPED):
         stages.add(Bucket.SHIPPED)
-    return furthest(tuple(stages))
+    return furthest(tuple(stages) or (Bucket.SHIPPED,))  # where nothing is left to ship it is too late
 
 
 def _stages_taken(state: OrderState, lines: set[int], taken: CancellationPlan | None) -> tuple[Bucket, ...]:
@@ -406,6 +441,48 @@ def _added(state: OrderState, change: Change, number: int) -> AddedLine | None:
     if isinstance(change, Substitute):
         return _substitute(state, change, _fits(number))
     return None
+
+
+def _shipping_after(state: OrderState, changes: Sequence[Change]) -> Shipping:
+    """What the order pays for shipping once it is changed."""
+    for change in changes:
+        if isinstance(change, SetServiceLevel):
+            named = (change.shipping_minor, change.shipping_tax_minor)
+            return shipping_at(state.order, state.rules, change.service_level, *named)
+    return shipping_of(state.order)
+
+
+def _repriced(
+    state: OrderState, removed: dict[int, int], added: tuple[AddedLine, ...], shipping: Shipping
+) -> tuple[dict[int, int], tuple[AddedLine, ...]]:
+    """Units that have not left get shares of another price of shipping: each line's go on as a line that extends it.
+
+    Raises:
+        LineHeld: a hold on a line would lose its units.
+    """
+    _check_no_node_is_asked(state)
+    left = {n: line.buckets.of(*BEFORE_HAND_OVER) - removed.get(n, 0) for n, line in state.lines.items()}
+    left = {n: units for n, units in left.items() if units > 0}
+    for hold in state.live_holds:
+        if hold.line_no in left:
+            raise LineHeld(f"line {hold.line_no} is held ({hold.hold_id}); its shipping cannot change before that ends")
+    going_on = [
+        _going_on(state, n, units, removed.get(n, 0), len(added) + at) for at, (n, units) in enumerate(left.items())
+    ]
+    whole = (*added, *going_on)
+    gone = sum(line.shares.components_of_first(line.gone).revenue_minor for line in state.lines.values())
+    shares = reprice([one.shares for one in whole], gone, shipping_of(state.order), shipping)
+    priced = tuple(one.model_copy(update={"shares": s}) for one, s in zip(whole, shares, strict=True))
+    return units_per_line([*removed.items(), *left.items()]), priced
+
+
+def _going_on(state: OrderState, line_no: int, units: int, dropped: int, position: int) -> AddedLine:
+    """Units of a line that stay, as a line of their own."""
+    old, number = state.lines[line_no], _fits(max(state.lines) + 1 + position)
+    shares = old.shares.last(old.buckets.cancelled + dropped, units).model_copy(update={"line_no": number})
+    price = _ordered(state, line_no).unit_price_minor
+    line = OrderLine(number, old.sku, units, price, shares.discount_minor, shares.tax_minor)  # type: ignore[arg-type]
+    return AddedLine(line=line, shares=shares, extends=old.extends or line_no)
 
 
 def _fits(number: int) -> int:
@@ -466,8 +543,12 @@ def _ordered(state: OrderState, line_no: int) -> OrderLine:
     return next(line for line in state.order.lines if line.line_no == line_no)
 
 
-def _order_after(state: OrderState, changes: Sequence[Change], added: tuple[AddedLine, ...]) -> PlaceOrder:
+def _order_after(
+    state: OrderState, changes: Sequence[Change], added: tuple[AddedLine, ...], shipping: Shipping
+) -> PlaceOrder:
     update: dict[str, object] = {}
+    if shipping != shipping_of(state.order):
+        update |= {"shipping_minor": shipping.price_minor, "shipping_tax_minor": shipping.tax_minor}
     for change in changes:
         if isinstance(change, SetShipTo):
             update |= {"country": change.country, "region": change.region, "zone_id": change.zone_id}
@@ -487,6 +568,16 @@ def _value(state: OrderState, removed: dict[int, int]) -> int:
 def _tax_removed(state: OrderState, removed: dict[int, int]) -> int:
     taken = (state.lines[n].shares.last(state.lines[n].buckets.cancelled, q) for n, q in removed.items())
     return sum(shares.tax_minor + shares.shipping_tax_minor for shares in taken)
+
+
+def _shipping_removed(state: OrderState, removed: dict[int, int]) -> int:
+    return sum(
+        state.lines[n].shares.last(state.lines[n].buckets.cancelled, q).shipping_minor for n, q in removed.items()
+    )
+
+
+def _shipping_of(added: Iterable[AddedLine]) -> int:
+    return sum(one.shares.shipping_minor for one in added)
 
 
 def _tax_of(added: Iterable[AddedLine]) -> int:

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
+from domain.capture import NotCovered
 from domain.order_state import Fulfillment, OrderState
-from domain.orders import Frozen
+from domain.orders import ChangeKind, Frozen, RefundWish
 from domain.quantities import AT_THE_NODE, BEFORE_HAND_OVER, Bucket, units_per_line
 from domain.refusals import OrderRuleError
 
@@ -45,6 +46,29 @@ class UnknownLine(OrderRuleError):
     """The order has no such line."""
 
     code = "unknown_line"
+
+
+class NothingToWriteOff(OrderRuleError):
+    """None of these units is in stock anywhere."""
+
+    code = "nothing_to_write_off"
+    alternative = "cancel"
+
+
+class CancelOptions(NamedTuple):
+    """What becomes of the goods and of the money.
+
+    Without `restock` the units that a node has are written off; with `refund` none their value is paid all the same.
+    """
+
+    restock: bool = True
+    refund: RefundWish = "full"
+
+    @property
+    def kinds(self) -> tuple[ChangeKind, ...]:
+        """What the cut-off rules are asked about."""
+        unrefunded = (ChangeKind.CANCEL_UNREFUNDED,) if self.refund == "none" else ()
+        return (ChangeKind.CANCEL, *unrefunded, *(() if self.restock else (ChangeKind.WRITE_OFF,)))
 
 
 class PartUnits(NamedTuple):
@@ -133,6 +157,22 @@ def plan_cancellation(
     both = _value(state, (*plan.units_at_once, *plan.units_asked))
     # the units of one line differ by a penny: what goes first counts
     return plan.model_copy(update={"value_at_once_minor": now, "value_asked_minor": both - now})
+
+
+def check_options(state: OrderState, plan: CancellationPlan, options: CancelOptions) -> None:
+    """Whether the plan can be carried out with these options.
+
+    Raises:
+        NothingToWriteOff: no node has any of the units.
+        NotCovered: what would be kept is not authorized. Nobody can be made to pay for what is not delivered.
+    """
+    if not options.restock and not (plan.held_units or plan.at_once or plan.asked):
+        raise NothingToWriteOff("no node has any of these units; they are cancelled without a word about stock")
+    if options.refund == "none":
+        secured = sum(tender.left_minor for tender in state.tenders)
+        taken = sum(t.captured_minor - t.refunded_minor + t.capturing_minor for t in state.tenders)
+        if secured < state.owed_minor - taken:
+            raise NotCovered("the payment does not cover what would be kept; with refund full it can be cancelled")
 
 
 def _by_answer(state: OrderState) -> tuple[list[Fulfillment], list[Fulfillment], list[Fulfillment]]:

@@ -112,6 +112,9 @@ _CHOICES: Mapping[str, tuple[Choice, ...]] = MappingProxyType(
         "payment_void_refused": _AGAIN,
         "payment_refund_failing": _AGAIN,
         "payment_refund_refused": _AGAIN,
+        "payment_kept_failing": _AGAIN,
+        "payment_kept_refused": _AGAIN,
+        "payment_kept_missing": (),  # what is left to take must be settled outside
         "payment_pending": _UNDO,
         "payment_unknown": _UNDO,
         "release_pending": _UNDO,

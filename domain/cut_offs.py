@@ -106,6 +106,8 @@ def standard() -> CutOffs:
     return CutOffs(
         until={
             ChangeKind.CANCEL: {EVERY: Bucket.PACKED},
+            ChangeKind.CANCEL_UNREFUNDED: late,
+            ChangeKind.WRITE_OFF: late,
             ChangeKind.DECREASE: soon | late,
             ChangeKind.INCREASE: soon | more,
             ChangeKind.ADD_LINE: {Role.STOREFRONT: Bucket.ALLOCATED} | more,

@@ -119,6 +119,8 @@ SILENT: Mapping[str, str] = MappingProxyType(
         "payment.captured": "the shipment is told; the bank tells the amount",
         "payment.voided": "the cancellation is told, and no money has moved",
         "payment.refused": "our own business: a case is opened",
+        "payment.kept": "the cancellation tells it",
+        "stock.written_off": "our own business",
         "cancellation.requested": "the answer follows",
         "amendment.requested": "the answer follows",
         "amendment.declined": "whoever asked has the answer, and the order is as before",

@@ -3,7 +3,7 @@
 Changed in synchronous code only. `facts` gives what the header is derived from.
 """
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from datetime import date, datetime, timedelta
 
 from pydantic import BaseModel, Field
@@ -25,7 +25,7 @@ from domain.lifecycle import (
     derive_header,
 )
 from domain.orders import AtLimit, HoldBlock, HoldType, OrderRules, PlaceOrder
-from domain.quantities import Bucket, Buckets
+from domain.quantities import Bucket, Buckets, units_per_line
 from domain.shares import Components, LineAmounts, LineShares, freeze
 
 
@@ -36,6 +36,7 @@ class LineState(BaseModel):
     sku: str
     shares: LineShares
     buckets: Buckets
+    kept_minor: int = 0  # of what is cancelled: what is paid all the same
     extends: int | None = None  # more of that line, added by a change
     replaces: int | None = None  # instead of units of that line
     waits_since: datetime | None = None  # the latest of its units that wait for supply
@@ -250,7 +251,22 @@ class OrderState(BaseModel):
         """What the customer must have paid in the end."""
         if self.rejected:
             return 0
-        return self.order.total_minor - sum(line.cancelled_minor for line in self.lines.values())
+        return self.order.total_minor - sum(line.cancelled_minor for line in self.lines.values()) + self.kept_minor
+
+    @property
+    def kept_minor(self) -> int:
+        """What is paid for units that were cancelled without refund."""
+        return sum(line.kept_minor for line in self.lines.values())
+
+    def keep(self, units: Iterable[tuple[int, int]]) -> Components:
+        """These units (line number, units), about to be cancelled, are paid all the same. What they are worth."""
+        total = Components(revenue_minor=0, shipping_minor=0, tax_minor=0)
+        for line_no, quantity in units_per_line(units).items():
+            line = self.lines[line_no]
+            worth = line.shares.components_to_cancel(line.buckets.cancelled, quantity)
+            line.kept_minor += worth.total_minor
+            total = total + worth
+        return total
 
     def move(self, units: tuple[tuple[int, int], ...], source: Bucket, target: Bucket) -> None:
         """Move units (line number, units) between buckets."""

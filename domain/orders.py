@@ -136,10 +136,16 @@ class CancelReason(StrEnum):
     NO_SUPPLY = "no_supply"  # it was waited for, and did not come in time
 
 
+RefundWish = Literal["full", "none"]
+"""What becomes of the value of cancelled units: it is not owed any more, or is paid all the same."""
+
+
 class ChangeKind(StrEnum):
     """What a customer or an agent may want to change on an order in flight."""
 
     CANCEL = "cancel"
+    CANCEL_UNREFUNDED = "cancel_without_refund"  # the customer pays for it all the same
+    WRITE_OFF = "write_off"  # cancelled units do not come back to stock
     INCREASE = "increase"
     DECREASE = "decrease"
     ADD_LINE = "add_line"
@@ -181,6 +187,7 @@ class OrderRules(Frozen):
     backorder_limit_s: Annotated[int, Field(ge=1)] = 30 * 86_400  # then what still waits is cancelled
     backorder_retry_s: Annotated[int, Field(ge=1)] = 43_200  # between two looks for supply that nobody told of
     priority: int = 0  # who waits for the same supply is served by priority, highest first, then by age
+    shipping_prices: dict[ServiceLevel, Minor] = Field(default_factory=dict)  # of a whole order, before tax
     cut_offs: CutOffs | None = None  # orders from before there were any may be changed as cancellation allows
 
 

@@ -135,9 +135,13 @@ class LineShares(BaseModel):
         """What to capture for the next `n` units, when `shipped` have already left."""
         return self.components_to_ship(shipped, n).total_minor
 
+    def components_to_cancel(self, cancelled: int, n: int) -> Components:
+        """The next `n` units to be cancelled by account, after `cancelled` from the back."""
+        return self._stretch(self.quantity - cancelled - n, n, with_shipping=True)
+
     def value_to_cancel(self, cancelled: int, n: int) -> int:
         """What is no longer owed when `n` more units are cancelled, after `cancelled` from the back."""
-        return self._stretch(self.quantity - cancelled - n, n, with_shipping=True).total_minor
+        return self.components_to_cancel(cancelled, n).total_minor
 
     def last(self, cancelled: int, n: int) -> "LineShares":
         """What the next `n` units to be cancelled own, as a line of their own, after `cancelled` from the back.

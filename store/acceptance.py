@@ -272,3 +272,20 @@ async def owe_less(connection: AsyncConnection, order_id: str, cancelled: tuple[
     if cancelled:
         values = {"order_id": order_id, "lines": [n for n, _ in cancelled], "amounts": [a for _, a in cancelled]}
         await connection.execute(_OWE_LESS, values)
+
+
+_KEEP = text("""
+WITH lines AS (
+  UPDATE order_lines l SET kept_minor = greatest(l.kept_minor, w.amount)
+    FROM unnest(CAST(:lines AS int[]), CAST(:amounts AS bigint[])) AS w(line_no, amount),
+         order_lines o
+   WHERE l.order_id = :order_id AND l.line_no = w.line_no AND o.order_id = l.order_id AND o.line_no = l.line_no
+  RETURNING l.kept_minor - o.kept_minor AS more)
+UPDATE orders SET owed_minor = owed_minor + (SELECT coalesce(sum(more), 0) FROM lines) WHERE order_id = :order_id
+""")
+
+
+async def keep(connection: AsyncConnection, order_id: str, kept: tuple[tuple[int, int], ...]) -> None:
+    """Write what is owed per line (line number, amount so far) for units that were cancelled without refund."""
+    values = {"order_id": order_id, "lines": [n for n, _ in kept], "amounts": [a for _, a in kept]}
+    await connection.execute(_KEEP, values)

@@ -67,7 +67,7 @@ _USE_ADDRESS = text("""
 WITH new AS (
   DELETE FROM vault_changes WHERE order_id = :order_id AND command_id = :command_id RETURNING *)
 UPDATE customer_vault v SET key_version = new.key_version, wrapped_key = new.wrapped_key, sealed = new.sealed
-  FROM new WHERE v.order_id = new.order_id
+  FROM new WHERE v.order_id = new.order_id RETURNING v.order_id
 """)
 _DROP_ADDRESS = text("DELETE FROM vault_changes WHERE order_id = :order_id AND command_id = :command_id")
 _LIVE = text("""
@@ -212,9 +212,10 @@ async def keep_address(connection: AsyncConnection, order_id: str, command_id: s
     await connection.execute(_KEEP_ADDRESS, values)
 
 
-async def use_address(connection: AsyncConnection, order_id: str, command_id: str) -> None:
-    """The vault takes over what was stored for this change."""
-    await connection.execute(_USE_ADDRESS, {"order_id": order_id, "command_id": command_id})
+async def use_address(connection: AsyncConnection, order_id: str, command_id: str) -> bool:
+    """The vault takes over what was stored for this change. False: nothing was."""
+    rows = await connection.execute(_USE_ADDRESS, {"order_id": order_id, "command_id": command_id})
+    return rows.first() is not None
 
 
 async def drop_address(connection: AsyncConnection, order_id: str, command_id: str) -> None:

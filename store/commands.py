@@ -112,6 +112,12 @@ UPDATE commands SET state = :state, outcome = CAST(:outcome AS jsonb), settled_a
  WHERE order_id = :order_id AND command_id = :command_id AND state = 'received'
 """)
 
+_FORGET_ADDRESS = text("DELETE FROM vault_changes WHERE order_id = :order_id AND command_id = :command_id")
+_FORGET_ADDRESSES = text("""
+DELETE FROM vault_changes v WHERE NOT EXISTS (
+  SELECT 1 FROM commands c WHERE c.order_id = v.order_id AND c.command_id = v.command_id AND c.state = 'received')
+""")
+
 _DUE = text("""
 UPDATE commands SET next_send_at = now() + interval '30 seconds'
  WHERE (order_id, command_id) IN (
@@ -204,7 +210,19 @@ async def settle_command(
         _SETTLE,
         {"order_id": order_id, "command_id": command_id, "state": state, "outcome": json.dumps(outcome)},
     )
+    if result.rowcount == 1:
+        await forget_address(connection, order_id, command_id)
     return result.rowcount == 1
+
+
+async def forget_address(connection: AsyncConnection, order_id: str, command_id: str) -> None:
+    """An address that was stored for a command goes with its outcome; one that was wanted is in the vault by then."""
+    await connection.execute(_FORGET_ADDRESS, {"order_id": order_id, "command_id": command_id})
+
+
+async def forget_addresses(connection: AsyncConnection) -> int:
+    """Forget addresses whose command has its outcome. How many there were."""
+    return (await connection.execute(_FORGET_ADDRESSES)).rowcount
 
 
 async def mark_delivered(connection: AsyncConnection, commands: Sequence[tuple[str, str]]) -> None:

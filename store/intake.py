@@ -107,6 +107,11 @@ SELECT c.currency, coalesce(c.enabled, false) AS enabled,
   FROM (SELECT 1) AS one LEFT JOIN channels c ON c.channel = :channel
 """)
 
+_ZONE = text("""
+SELECT zone_id FROM zones WHERE country = :country AND region = :region
+   AND (city_key = :city_key OR city_key IS NULL) ORDER BY city_key NULLS LAST LIMIT 1
+""")
+
 _NEW_CUSTOMER = text("""
 INSERT INTO customer_refs (channel, external_hash, customer_ref) VALUES (:channel, :external_hash, :customer_ref)
 ON CONFLICT (channel, external_hash) DO UPDATE SET customer_ref = customer_refs.customer_ref
@@ -241,3 +246,9 @@ def _place_order(row: Any) -> PlaceOrder:
 
 def _earlier(row: dict[str, Any] | None) -> Earlier | None:
     return None if row is None else Earlier(row["order_id"], bytes.fromhex(row["fingerprint"]), row["answering"])
+
+
+async def find_zone(connection: AsyncConnection, country: str, region: str, city_key: str) -> str | None:
+    """The zone of a destination; None where nothing is delivered to."""
+    values = {"country": country, "region": region, "city_key": city_key}
+    return (await connection.execute(_ZONE, values)).scalar_one_or_none()

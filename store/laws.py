@@ -55,10 +55,11 @@ SELECT concat_ws(' at ', sku, node_id) AS key FROM stock_levels
         "I1",
         "shipped_units_mismatch",
         "inventory",
-        "stock left once for every unit that was shipped",
+        "stock left once for every unit that was shipped or written off",
         """
 SELECT concat_ws(' ', order_id, sku, 'at', node_id) AS key FROM
-  (SELECT order_id, sku, node_id, sum(qty) AS consumed FROM reservations WHERE state = 'consumed' GROUP BY 1, 2, 3) r
+  (SELECT order_id, sku, node_id, sum(qty) AS consumed FROM reservations
+     WHERE state IN ('consumed','written_off') GROUP BY 1, 2, 3) r
   FULL JOIN (SELECT order_id, sku, node_id, -sum(on_hand_delta) AS moved FROM stock_movements
               WHERE order_id IS NOT NULL GROUP BY 1, 2, 3) m USING (order_id, sku, node_id)
  WHERE coalesce(r.consumed, 0) <> coalesce(m.moved, 0)
@@ -119,12 +120,14 @@ SELECT concat_ws(' line ', order_id, line_no) AS key FROM order_lines l JOIN ord
         """
 SELECT concat_ws(' line ', order_id, line_no) AS key FROM order_lines l FULL JOIN
   (SELECT order_id, line_no, sum(qty) FILTER (WHERE state = 'held') AS held,
-     sum(qty) FILTER (WHERE state = 'committed') AS committed, sum(qty) FILTER (WHERE state = 'consumed') AS consumed
+     sum(qty) FILTER (WHERE state = 'committed') AS committed, sum(qty) FILTER (WHERE state = 'consumed') AS consumed,
+     sum(qty) FILTER (WHERE state = 'written_off') AS written_off
      FROM reservations GROUP BY 1, 2) r USING (order_id, line_no)
  WHERE coalesce(r.held, 0) <> coalesce(l.reserved, 0)
     OR coalesce(r.committed, 0) <> coalesce(l.allocated + l.released + l.picked + l.packed, 0)
     OR coalesce(r.consumed, 0)
        <> coalesce(l.shipped + l.delivered + l.return_pending + l.returned + l.written_off, 0)
+    OR coalesce(r.written_off, 0) > coalesce(l.cancelled, 0)
 """,
     ),
     Check(
@@ -269,13 +272,27 @@ SELECT t.tender_id AS key FROM tenders t LEFT JOIN
         "I7",
         "order_total",
         "finance",
-        "the lines and the order's charges sum to its total, and what was cancelled is not owed",
+        "the lines and the order's charges sum to its total, and what was cancelled is not owed unless it is kept",
         """
 SELECT o.order_id AS key FROM orders o LEFT JOIN order_lines l USING (order_id) GROUP BY o.order_id
 HAVING coalesce(sum(l.total_minor), 0) + o.charges_minor <> o.total_minor
     OR o.owed_minor <> CASE WHEN o.status = 'rejected' THEN 0
-                            ELSE o.total_minor - coalesce(sum(l.cancelled_minor), 0) END
-    OR bool_or(l.cancelled_minor NOT BETWEEN 0 AND l.total_minor)
+                            ELSE o.total_minor - coalesce(sum(l.cancelled_minor - l.kept_minor), 0) END
+    OR bool_or(l.cancelled_minor NOT BETWEEN 0 AND l.total_minor OR l.kept_minor NOT BETWEEN 0 AND l.cancelled_minor)
+""",
+    ),
+    Check(
+        "I7",
+        "kept_is_not_booked",
+        "finance",
+        "what is paid for cancelled units is booked, and nothing beyond it",
+        """
+SELECT order_id AS key FROM
+  (SELECT order_id, sum(kept_minor) AS kept FROM order_lines GROUP BY 1) l
+  FULL JOIN (SELECT e.order_id, sum(e.amount_minor) AS booked
+               FROM ledger_entries e JOIN ledger_journals j USING (journal_id)
+              WHERE j.kind = 'kept' AND e.account = 'customer' GROUP BY 1) b USING (order_id)
+ WHERE coalesce(l.kept, 0) <> coalesce(b.booked, 0)
 """,
     ),
     Check(
@@ -339,6 +356,17 @@ SELECT o.order_id AS key FROM orders o WHERE NOT o.terminal
 SELECT concat_ws(' ', order_id, command_id) AS key FROM commands
  WHERE state = 'received' AND received_at < now() - interval '5 minutes'
     OR (state = 'received') <> (outcome IS NULL)
+""",
+    ),
+    Check(
+        "I10",
+        "address_left_over",
+        "ops",
+        "an address that waits for a change of its order goes with the outcome of the change",
+        """
+SELECT concat_ws(' ', order_id, command_id) AS key FROM vault_changes v
+ WHERE v.created_at < now() - interval '5 minutes' AND NOT EXISTS (
+   SELECT 1 FROM commands c WHERE c.order_id = v.order_id AND c.command_id = v.command_id AND c.state = 'received')
 """,
     ),
     Check(

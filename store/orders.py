@@ -30,6 +30,7 @@ from domain.orders import SYSTEM, Actor, OrderRules
 from domain.quantities import Buckets
 from domain.timeline import sentence
 from store import holds
+from store.commands import forget_address
 from store.engine import transaction
 from store.notices import put_notices
 
@@ -321,3 +322,5 @@ async def _append(change: OrderChange, facts: OrderFacts) -> None:
                 "version": change.version,
             },
         )
+        if record.kind == "amend":
+            await forget_address(change.connection, change.order_id, record.command_id)

@@ -227,6 +227,17 @@ async def post_invoice(
     await _post(connection, order_id, currency, "invoice", f"{shipment_id}:invoice", entries)
 
 
+async def post_kept(connection: AsyncConnection, order_id: str, currency: str, step: str, parts: Components) -> None:
+    """Cancelled without refund: the customer owes the units all the same, and it is earned as if they had left."""
+    entries = {
+        "customer": parts.total_minor,
+        "revenue": -parts.revenue_minor,
+        "shipping": -parts.shipping_minor,
+        "tax": -parts.tax_minor,
+    }
+    await _post(connection, order_id, currency, "kept", f"{order_id}:{step}:kept", entries)
+
+
 async def post_capture(
     connection: AsyncConnection, order_id: str, currency: str, tender_id: str, key: str, amount_minor: int
 ) -> None:

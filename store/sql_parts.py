@@ -13,7 +13,7 @@ SELECT o.order_id, o.order_number, o.channel, o.external_ref, o.customer_ref, o.
   (SELECT coalesce(json_agg(json_build_object('line', l.line_no, 'sku', l.sku, 'ordered', l.ordered,
        'unit_price_minor', l.unit_price_minor, 'items_minor', l.items_minor, 'discount_minor', l.discount_minor,
        'tax_minor', l.tax_minor, 'shipping_minor', l.shipping_minor, 'shipping_tax_minor', l.shipping_tax_minor,
-       'total_minor', l.total_minor, 'cancelled_minor', l.cancelled_minor,
+       'total_minor', l.total_minor, 'cancelled_minor', l.cancelled_minor, 'kept_minor', l.kept_minor,
        'quantities', json_strip_nulls(json_build_object({_BUCKETS})),
        'backorder', CASE WHEN l.backordered > 0 THEN json_build_object('units', l.backordered,
           'since', l.waits_since, 'until', l.waits_until) END) ORDER BY l.line_no), '[]')

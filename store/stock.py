@@ -102,7 +102,7 @@ WITH rows AS (
 ), wanted AS (
   SELECT reservation_key, qty, least(qty, wanted) AS quantity FROM rows WHERE wanted > 0
 ), whole AS (
-  UPDATE reservations r SET state = 'released' FROM wanted w
+  UPDATE reservations r SET state = :state FROM wanted w
    WHERE r.reservation_key = w.reservation_key AND w.qty = w.quantity
   RETURNING r.line_no, r.sku, r.node_id, r.qty
 ), less AS (
@@ -113,7 +113,7 @@ WITH rows AS (
   INSERT INTO reservations (reservation_key, order_id, line_no, sku, node_id, qty, generation, fulfillment_id, state,
                             expires_at)
   SELECT concat_ws(':', reservation_key, CAST(:cause AS text)), order_id, line_no, sku, node_id, taken, generation,
-         fulfillment_id, 'released', expires_at FROM less
+         fulfillment_id, :state, expires_at FROM less
   RETURNING line_no, sku, node_id, qty
 )
 SELECT line_no, sku, node_id, qty FROM whole UNION ALL SELECT line_no, sku, node_id, qty FROM parts
@@ -243,11 +243,56 @@ async def cut(
     Raises:
         StockRaced: the reservation does not have them.
     """
+    freed = await _cut(connection, order_id, fulfillment_id, units, cause, "released")
+    await _lock_and_shift(connection, freed, reserved=-1, on_hand=0)
+    return freed
+
+
+async def write_off(
+    connection: AsyncConnection,
+    order_id: str,
+    fulfillment_id: str | None,
+    units: Sequence[tuple[int, str, int]],
+    cause: str,
+    actor: str,
+) -> None:
+    """As `cut`, but the units do not come back: lower on hand and reserved, and write the movements.
+
+    Raises:
+        StockRaced: the reservation does not have them.
+    """
+    gone = await _cut(connection, order_id, fulfillment_id, units, cause, "written_off")
+    await _lock_and_shift(connection, gone, reserved=-1, on_hand=-1)
+    for (sku, node), quantity in _per_level(gone).items():
+        await connection.execute(
+            _MOVEMENTS,
+            {
+                "key": f"{order_id}:{fulfillment_id or node}:{cause}:write_off",
+                "reason": "written_off",
+                "order_id": order_id,
+                "actor": actor,
+                "skus": [sku],
+                "nodes": [node],
+                "deltas": [-quantity],
+            },
+        )
+
+
+async def _cut(
+    connection: AsyncConnection,
+    order_id: str,
+    fulfillment_id: str | None,
+    units: Sequence[tuple[int, str, int]],
+    cause: str,
+    state: str,
+) -> list[Held]:
+    """End the reservation of some units in this state."""
     if not units:
         return []
     rows = await connection.execute(
         _CUT,
         {
+            "state": state,
             "order_id": order_id,
             "fulfillment_id": fulfillment_id,
             "cause": cause,
@@ -259,7 +304,6 @@ async def cut(
     freed = [(row.line_no, row.sku, row.node_id, row.qty) for row in rows]
     if sum(q for _, _, _, q in freed) != sum(q for _, _, q in units):
         raise StockRaced(order_id)
-    await _lock_and_shift(connection, freed, reserved=-1, on_hand=0)
     return freed
 
 

@@ -80,6 +80,21 @@ async def open_vault(connection: AsyncConnection, ring: KeyRing, order_id: str) 
     return unseal(ring, order_id, row["customer_ref"], sealed)
 
 
+async def seal_anew(
+    connection: AsyncConnection, ring: KeyRing, order_id: str, ship_to: dict[str, Any]
+) -> Sealed | None:
+    """What the vault will hold of an order once it goes to another address; None when its data was erased.
+
+    Raises:
+        VaultLocked: the row cannot be opened with these keys.
+    """
+    content = await open_vault(connection, ring, order_id)
+    if content is None:
+        return None
+    row = (await connection.execute(_READ, {"order_id": order_id})).mappings().one()
+    return seal(ring, order_id, row["customer_ref"], {**content, "ship_to": ship_to})
+
+
 def _bound(order_id: str, customer_ref: str) -> bytes:
     return f"{customer_ref}/{order_id}".encode()
 

@@ -59,6 +59,7 @@ class Happening:
     was: date | None = None
     to: date | None = None
     amount: str | None = None
+    kept: str | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Rendered:
 
 def happening(data: Mapping[str, object], currency: str, zone_name: str) -> Happening:
     """What an event's data tells; what cannot be read is left out."""
-    units, amount = data.get("units"), data.get("amount_minor")
+    units, amount, kept = data.get("units"), data.get("amount_minor"), data.get("kept_minor")
     until = _moment(data.get("until"))
     return Happening(
         units=units if isinstance(units, int) else None,
@@ -98,6 +99,7 @@ def happening(data: Mapping[str, object], currency: str, zone_name: str) -> Happ
         was=_day(data.get("promised_by")),
         to=_day(data.get("to")),
         amount=format_minor(amount, currency) if isinstance(amount, int) else None,
+        kept=format_minor(kept, currency) if isinstance(kept, int) else None,
     )
 
 

@@ -26,6 +26,7 @@ from domain.orders import (
     NodeTrouble,
     PaymentFact,
     Quantity,
+    RefundWish,
     ReportKind,
 )
 
@@ -79,11 +80,16 @@ class LineUnits(NamedTuple):
 
 
 class CancelOrder(Frozen):
-    """Cancel units of lines; with no lines named, everything that has not left yet."""
+    """Cancel units of lines; with no lines named, everything that has not left yet.
+
+    Without `restock` what a node has of them is written off; with `refund` none the customer pays for them.
+    """
 
     command_id: CommandKey
     reason: CancelReason = CancelReason.OTHER
     lines: tuple[LineUnits, ...] = Field(default=(), max_length=MAX_LINES)
+    restock: Annotated[bool, Field(strict=True)] = True
+    refund: RefundWish = "full"
     actor: Actor | None = None
 
 
@@ -106,7 +112,7 @@ class CancelRefused(Frozen):
 
 
 class FreedStock(NamedTuple):
-    """Units given back to a node."""
+    """Units that a node does not keep for the order any more: given back to it, or written off."""
 
     sku: str
     node_id: str
@@ -117,15 +123,20 @@ CancellationState = Literal["requested", "confirmed", "partially_confirmed", "de
 
 
 class CancelOutcome(Frozen):
-    """What became of a cancellation. Amounts in minor units."""
+    """What became of a cancellation. Amounts in minor units.
+
+    `kept_minor` is paid all the same; `refund_minor` was taken and goes back once the order is settled.
+    """
 
     cancellation_id: str
     state: CancellationState
     reason: CancelReason
     lines: tuple[CancelledLine, ...]
     stock: tuple[FreedStock, ...] = ()
+    written_off: tuple[FreedStock, ...] = ()
     total_before_minor: int
     total_after_minor: int
+    kept_minor: int = 0
     captured_minor: int = 0
     refund_minor: int = 0
     authorization_to_release_minor: int = 0
@@ -173,6 +184,7 @@ class AmendOutcome(Frozen):
     total_before_minor: int
     total_after_minor: int
     tax_delta_minor: int = 0
+    shipping_delta_minor: int = 0
     additional_authorization_minor: int = 0
     promised_before: str | None = None
     promised_by: str | None = None

@@ -8,10 +8,11 @@ from temporalio import workflow
 from workflows.order_supply import OrderSupply
 
 with workflow.unsafe.imports_passed_through():
-    from activities.payments import MoneyAsk, MoneyMoved, PaymentActivities
+    from activities.payments import EXCEEDS_AUTHORIZATION, MoneyAsk, MoneyMoved, PaymentActivities
     from activities.shipments import ShipmentActivities, VoidLabelAsk, WorkAsk, WorkDone
     from activities.stock import AllocateAsk, Allocated, ReserveAsk, StockActivities, StockReserved, StockShort
     from domain.backorders import may_wait
+    from domain.capture import plan_capture
     from domain.holds import blocked, nodes_to_allocate, units_to_source
     from domain.lifecycle import FulfillmentState, PaymentState, TrackingState, deadline_after
     from domain.order_state import Fulfillment, Tender
@@ -341,10 +342,7 @@ class Order(OrderSupply):
             outcome = await self._provider(PaymentActivities.capture, ask, summary, "payment_capture_failing")
             if isinstance(outcome, MoneyMoved):
                 tender.capturing_minor -= ask.amount_minor
-                tender.captured_minor += outcome.amount_minor
-                whole = tender.captured_minor == tender.authorized_minor
-                tender.state = PaymentState.CAPTURED if whole else PaymentState.PARTIALLY_CAPTURED
-                self._describe()
+                self._note_captured(tender, outcome.amount_minor)
                 return
             await self._attention("payment_capture_refused", "finance", f"the provider refused: {outcome.code}")
             await self._retry_asked(seen)
@@ -355,10 +353,50 @@ class Order(OrderSupply):
 
     async def _settle(self) -> None:
         """Void before refund: a void costs no fee and frees the customer's money at once."""
+        await self._capture_kept()
         for tender in self.s.tenders:
             await self._void(tender)
+        while self.s.kept_minor and self.s.excess_minor < 0:
+            await self._ask_finance_for(-self.s.excess_minor)
         await self._refund_excess()
         self.s.changed_at = workflow.now()
+
+    async def _capture_kept(self) -> None:
+        """Units that were cancelled without refund are paid without a parcel, as far as they are not paid already."""
+        missing = min(self.s.kept_minor, -self.s.excess_minor)
+        if missing <= 0:
+            return
+        covered = sum(tender.left_minor for tender in self.s.tenders)
+        for share in plan_capture(self.s.tenders, min(missing, covered)):
+            await self._take_kept(self._tender(share.tender_id), share.amount_minor)
+
+    async def _take_kept(self, tender: Tender, amount_minor: int) -> None:
+        while True:
+            seen = self._retries
+            tender.captures += 1
+            ask = self._money(tender, tender.captures, amount_minor)
+            summary = f"Capture {self._amount(amount_minor)} for what was cancelled without refund"
+            outcome = await self._provider(PaymentActivities.capture, ask, summary, "payment_kept_failing")
+            if isinstance(outcome, MoneyMoved):
+                self._note_captured(tender, outcome.amount_minor)
+                return
+            if outcome.code == EXCEEDS_AUTHORIZATION:
+                return  # it was taken behind our back: the void that follows says how much
+            await self._attention("payment_kept_refused", "finance", f"the provider refused: {outcome.code}")
+            await self._retry_asked(seen)
+
+    async def _ask_finance_for(self, missing_minor: int) -> None:
+        """Somebody took a part at the provider's own console, and the rest cannot be taken any more."""
+        seen = self._retries
+        text = f"{self._amount(missing_minor)} of what was cancelled without refund could not be captured"
+        await self._attention("payment_kept_missing", "finance", text)
+        await self._retry_asked(seen)
+
+    def _note_captured(self, tender: Tender, amount_minor: int) -> None:
+        tender.captured_minor += amount_minor
+        whole = tender.captured_minor == tender.authorized_minor
+        tender.state = PaymentState.CAPTURED if whole else PaymentState.PARTIALLY_CAPTURED
+        self._describe()
 
     async def _refund_excess(self) -> None:
         """Money that was taken behind our back for units that nobody owes any more goes home."""

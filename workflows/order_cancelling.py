@@ -15,14 +15,15 @@ with workflow.unsafe.imports_passed_through():
     from activities.records import RecordActivities, SettleAsk
     from activities.shipments import ReportAsk, ShipmentActivities, StopAsk
     from activities.stock import CancelAsk, PartCut, StockActivities
-    from domain.cancellation import CancellationPlan, plan_cancellation
+    from domain.cancellation import CancellationPlan, CancelOptions, check_options, plan_cancellation
     from domain.cut_offs import check_cut_off, furthest
     from domain.ids import derived_id
     from domain.lifecycle import FulfillmentState, PaymentState
     from domain.order_state import Fulfillment
-    from domain.orders import SYSTEM, Actor, ActorKind, CancelReason, ChangeKind, ReportKind
+    from domain.orders import SYSTEM, Actor, ActorKind, CancelReason, RefundWish, ReportKind
     from domain.quantities import Bucket, units_per_line
     from domain.refusals import OrderRuleError
+    from domain.shares import Components
     from workflows.messages import (
         CancellationState,
         CancelledLine,
@@ -42,11 +43,25 @@ class Freed(NamedTuple):
     quantity: int
 
 
+NOTHING = Components(revenue_minor=0, shipping_minor=0, tax_minor=0)
+
+
+class NodeAnswer(NamedTuple):
+    """Whether a node stopped, and what its units are worth where that is paid all the same."""
+
+    stopped: bool
+    kept: Components | None = None
+
+
 class Decided(NamedTuple):
-    """A cancellation whose units are marked, to be carried out. The sum owed before, in minor units."""
+    """A cancellation whose units are marked, to be carried out. The sum owed before, in minor units.
+
+    `kept` is what the units that are free at once are worth, where that is paid all the same.
+    """
 
     before_minor: int
     plan: CancellationPlan
+    kept: Components | None
     cuts: tuple[PartCut, ...]
     freed: list[Freed]
     asked: list[Fulfillment]
@@ -58,7 +73,8 @@ class OrderCancelling(OrderDesk):
     @workflow.update(
         name="cancel",
         description="Cancel what has not left, all of it or `lines` as [line number, units]. "
-        '`{"command_id": "my-id", "reason": "changed_mind", "lines": [[1, 2]]}`. Preview first: query `preview_cancel`',
+        '`{"command_id": "my-id", "reason": "changed_mind", "lines": [[1, 2]]}`. `"restock": false` writes the goods '
+        'off, `"refund": "none"` keeps the money. Preview first: query `preview_cancel`',
     )
     async def cancel(self, command: CancelOrder) -> CancelOutcome:
         """Cancel what has not left."""
@@ -75,8 +91,13 @@ class OrderCancelling(OrderDesk):
         await self._signalled(raw, CancelOrder, "cancel", self._check_cancel, self._cancel, CancelOutcome)
 
     def _check_cancel(self, command: CancelOrder) -> None:
-        if self.s.acceptance is not None and not self._deciding:
+        if self._can_plan(command):
             self._plan_cancel(command, command.actor)
+
+    def _can_plan(self, command: CancelOrder) -> bool:
+        """Whether it can be said now what would happen. What is kept must be paid: a call under way is waited for."""
+        paying = command.refund == "none" and any(tender.in_call for tender in self.s.tenders)
+        return self.s.acceptance is not None and not self._deciding and not paying
 
     def _plan_cancel(self, command: CancelOrder, actor: Actor | None, only: Bucket | None = None) -> CancellationPlan:
         """What cancelling does now, within the cut-off rules; of units in one bucket only, if one is named.
@@ -85,7 +106,10 @@ class OrderCancelling(OrderDesk):
             OrderRuleError: nothing of this can be cancelled, or not by this actor.
         """
         plan = plan_cancellation(self.s, command.lines, only)
-        check_cut_off(self.s.rules, ChangeKind.CANCEL, actor, furthest(plan.stages(self.s)))
+        options = CancelOptions(command.restock, command.refund)
+        for kind in options.kinds:
+            check_cut_off(self.s.rules, kind, actor, furthest(plan.stages(self.s)))
+        check_options(self.s, plan, options)
         return plan
 
     async def _cancel(self, command: CancelOrder) -> CancelOutcome:
@@ -98,7 +122,8 @@ class OrderCancelling(OrderDesk):
 
     async def _cancel_all(self, command: CancelOrder, actor: Actor, only: Bucket | None = None) -> CancelOutcome:
         """Plan and mark at once, then free what is free, then hear the nodes that must agree."""
-        await self._undecided()
+        while not self._can_plan(command):  # all that wait are woken at once, and the first may decide
+            await workflow.wait_condition(lambda: self._can_plan(command))
         return await self._carry_out(command, actor, self._decide_cancel(command, actor, only))
 
     def _decide_cancel(self, command: CancelOrder, actor: Actor, only: Bucket | None = None) -> Decided:
@@ -109,13 +134,18 @@ class OrderCancelling(OrderDesk):
         """
         before = self.s.owed_minor
         plan = self._plan_cancel(command, actor, only)
+        kept = self._keep(command, plan.units_at_once)
         cuts, freed = self._mark_cancelled(plan)
         asked = self._mark_asked(plan, command.command_id)
-        return Decided(before, plan, cuts, freed, asked)
+        return Decided(before, plan, kept, cuts, freed, asked)
+
+    def _keep(self, command: CancelOrder, units: Iterable[tuple[int, int]]) -> Components | None:
+        """Synchronous: what these units, about to be cancelled, are worth, where it is paid all the same."""
+        return self.s.keep(units) if command.refund == "none" else None
 
     async def _carry_out(self, command: CancelOrder, actor: Actor, decided: Decided) -> CancelOutcome:
-        before, plan, cuts, freed, asked = decided
-        outcome = self._cancel_outcome(command, plan, before, freed, "requested" if asked else "confirmed")
+        _, plan, kept, cuts, _, asked = decided
+        outcome = self._cancel_outcome(command, decided, "requested" if asked else "confirmed")
         done = CancelAsk(
             order_id=self.s.order.order_id,
             reason=command.reason,
@@ -129,6 +159,9 @@ class OrderCancelling(OrderDesk):
             cuts=cuts,
             asked=tuple(part.fulfillment_id for part in asked),
             no_longer_owed_minor=self._no_longer_owed(),
+            restock=command.restock,
+            kept_minor=self._kept(kept),
+            kept=kept,
             promise_state=self._judge_promise(),
             untried_tenders=self._drop_untried_tenders(),
         )
@@ -136,7 +169,7 @@ class OrderCancelling(OrderDesk):
         for cut in cuts:
             self._record_cut(cut)
         if asked:
-            outcome = await self._hear_nodes(command, actor, plan, before, freed, asked)
+            outcome = await self._hear_nodes(command, actor, decided)
         self._show()
         return outcome.model_copy(update={"order_version": recorded.version if not asked else self.s.version})
 
@@ -189,26 +222,22 @@ class OrderCancelling(OrderDesk):
         if cut.whole:
             self.s.fulfillments[cut.fulfillment_id].recorded = Bucket.CANCELLED
 
-    async def _hear_nodes(
-        self,
-        command: CancelOrder,
-        actor: Actor,
-        plan: CancellationPlan,
-        before: int,
-        freed: list[Freed],
-        asked: Sequence[Fulfillment],
-    ) -> CancelOutcome:
-        answers = await asyncio.gather(*(asyncio.create_task(self._stop(part, command, actor)) for part in asked))
+    async def _hear_nodes(self, command: CancelOrder, actor: Actor, decided: Decided) -> CancelOutcome:
+        plan, freed = decided.plan, decided.freed
+        stops = (asyncio.create_task(self._stop(part, command, actor)) for part in decided.asked)
+        answers = await asyncio.gather(*stops)
         declined: list[tuple[int, int]] = []
-        for (name, units), stopped in zip(plan.asked, answers, strict=True):
-            if stopped:
+        for (name, units), answer in zip(plan.asked, answers, strict=True):
+            if answer.stopped:
                 node = self.s.fulfillments[name].node_id
                 freed += [Freed(node, line_no, quantity) for line_no, quantity in units]
             else:
                 declined += units
         done = freed or plan.open_units or plan.backordered_units
         state: CancellationState = "declined" if not done else "partially_confirmed" if declined else "confirmed"
-        outcome = self._cancel_outcome(command, plan, before, freed, state, declined)
+        kept = [decided.kept, *(answer.kept for answer in answers)]
+        decided = decided._replace(kept=sum((one for one in kept if one), NOTHING) if any(kept) else None)
+        outcome = self._cancel_outcome(command, decided, state, declined)
         ref = self._ref(command, "cancel", outcome)
         await self._database(
             RecordActivities.settle_command,
@@ -217,13 +246,12 @@ class OrderCancelling(OrderDesk):
         )
         return outcome
 
-    async def _stop(self, part: Fulfillment, command: CancelOrder, actor: Actor) -> bool:
-        """Have one node stop, and free its units. Whether it stopped."""
+    async def _stop(self, part: Fulfillment, command: CancelOrder, actor: Actor) -> NodeAnswer:
+        """Have one node stop, and free its units."""
         if await self._ask_to_stop(part, command.command_id):
-            await self._stopped(part, command, actor)
-            return True
+            return NodeAnswer(stopped=True, kept=await self._stopped(part, command, actor))
         await self._not_stopped(part, command.command_id, "cancel")
-        return False
+        return NodeAnswer(stopped=False)
 
     async def _ask_to_stop(self, part: Fulfillment, command_id: str) -> bool:
         """Ask one node to stop. Its answer decides; silence never does. Whether it stopped."""
@@ -252,7 +280,8 @@ class OrderCancelling(OrderDesk):
             return ()
         return tuple((line_no, self.s.lines[line_no].sku, quantity) for line_no, quantity in part.stopping)
 
-    async def _stopped(self, part: Fulfillment, command: CancelOrder, actor: Actor) -> None:
+    async def _stopped(self, part: Fulfillment, command: CancelOrder, actor: Actor) -> Components | None:
+        kept = self._keep(command, part.stopping)
         cut = self._cut(part, part.stopping)
         ask = CancelAsk(
             order_id=self.s.order.order_id,
@@ -262,11 +291,15 @@ class OrderCancelling(OrderDesk):
             step=part.fulfillment_id,
             cuts=(cut,),
             no_longer_owed_minor=self._no_longer_owed(),
+            restock=command.restock,
+            kept_minor=self._kept(kept),
+            kept=kept,
             promise_state=self._judge_promise(),
         )
         await self._database(StockActivities.cancel, ask, f"{part.node_id} stopped: free its units")
         self._record_cut(cut)
         part.cancelling = None
+        return kept
 
     async def _not_stopped(self, part: Fulfillment, command_id: str, kind: str) -> None:
         part.cancelling = None
@@ -297,16 +330,20 @@ class OrderCancelling(OrderDesk):
     def _no_longer_owed(self) -> tuple[tuple[int, int], ...]:
         return tuple((n, line.cancelled_minor) for n, line in self.s.lines.items() if line.buckets.cancelled)
 
+    def _kept(self, kept: Components | None) -> tuple[tuple[int, int], ...]:
+        """Line number and amount kept so far, where this step keeps something."""
+        return () if kept is None else tuple((n, line.kept_minor) for n, line in self.s.lines.items())
+
     def _cancel_outcome(
         self,
         command: CancelOrder,
-        plan: CancellationPlan,
-        before: int,
-        freed: Sequence[Freed],
+        decided: Decided,
         state: CancellationState,
         declined: Sequence[tuple[int, int]] = (),
     ) -> CancelOutcome:
+        plan, freed = decided.plan, decided.freed
         asked = [self.s.fulfillments[name] for name, _ in plan.asked]
+        stock = tuple(FreedStock(self.s.lines[n].sku, node, q) for node, n, q in freed)
         captured = sum(t.captured_minor for t in self.s.tenders)
         authorized = sum(t.authorized_minor for t in self.s.tenders)
         waiting = plan.units_asked if state == "requested" else ()
@@ -317,10 +354,13 @@ class OrderCancelling(OrderDesk):
             lines=_cancelled_lines(
                 [*plan.backordered_units, *plan.open_units, *((n, q) for _, n, q in freed)], waiting, declined
             ),
-            stock=tuple(FreedStock(self.s.lines[n].sku, node, q) for node, n, q in freed),
-            total_before_minor=before,
+            stock=stock if command.restock else (),
+            written_off=() if command.restock else stock,
+            total_before_minor=decided.before_minor,
             total_after_minor=self.s.owed_minor,
+            kept_minor=decided.kept.total_minor if decided.kept else 0,
             captured_minor=captured,
+            refund_minor=max(0, self.s.excess_minor),
             authorization_to_release_minor=max(0, authorized - max(captured, self.s.owed_minor)),
             order_version=self.s.version,
             answer_by=max((f.deadline for f in asked), default=None) if state == "requested" else None,
@@ -331,12 +371,17 @@ class OrderCancelling(OrderDesk):
         description="What would cancelling do now? Changes nothing. Without an argument: everything. `[[1, 2]]`",
     )
     def preview_cancel(
-        self, lines: tuple[LineUnits, ...] = (), role: str | None = None
+        self,
+        lines: tuple[LineUnits, ...] = (),
+        role: str | None = None,
+        restock: bool = True,
+        refund: RefundWish = "full",
     ) -> CancellationPlan | CancelRefused:
         """The plan that `cancel` would carry out now for somebody in this role, or its refusal."""
         who = Actor(kind=ActorKind.PERSON, id="preview", role=role)
+        wish = CancelOrder(command_id="preview", lines=lines, restock=restock, refund=refund)
         try:
-            return self._plan_cancel(CancelOrder(command_id="preview", lines=lines), who)
+            return self._plan_cancel(wish, who)
         except OrderRuleError as refusal:
             return CancelRefused(code=refusal.code, detail=refusal.detail, alternative=refusal.alternative)
 

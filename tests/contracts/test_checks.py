@@ -146,6 +146,11 @@ PLANTED = {
         (AT_NODE,),
         (),
     ),
+    "kept_is_not_booked": (
+        f"UPDATE order_lines SET kept_minor = 10, cancelled_minor = 10 WHERE order_id = '{AT_NODE}'",
+        (AT_NODE,),
+        (),
+    ),
     "one_currency": (
         "UPDATE payment_intents SET currency = 'EUR' WHERE business_key = 'a2'",
         ("a2",),
@@ -175,6 +180,12 @@ PLANTED = {
     ),
     "command_without_outcome": (
         "UPDATE commands SET state = 'received', outcome = NULL, received_at = now() - interval '6 minutes'",
+        (f"{CANCELLED} cmd1",),
+        (),
+    ),
+    "address_left_over": (
+        "INSERT INTO vault_changes (order_id, command_id, key_version, wrapped_key, sealed, created_at)"
+        f" VALUES ('{CANCELLED}', 'cmd1', 1, '', '', now() - interval '6 minutes')",
         (f"{CANCELLED} cmd1",),
         (),
     ),

@@ -182,3 +182,17 @@ def test_what_an_event_tells_wrongly_is_left_out() -> None:
     """A date that is none, a time without a zone, an amount in words."""
     told = happening({"to": "soon", "until": "2026-11-25T10:00:00", "amount_minor": "1"}, "EUR", "Nowhere/Land")
     assert (told.to, told.until, told.amount) == (None, None, None)
+
+
+@pytest.mark.parametrize("kind", [NoticeKind.ORDER_CANCELLED, NoticeKind.UNITS_CANCELLED])
+@pytest.mark.parametrize(
+    ("language", "kept", "free"), [("en", "12.50 EUR", "do not pay"), ("de", "12,50 EUR", "nicht")]
+)
+def test_who_pays_all_the_same_is_told_so(kind: NoticeKind, language: str, kept: str, free: str) -> None:
+    """Without refund the notice names the amount, and does not say that nothing is to be paid."""
+    usual = _render(kind, language).text
+    agreed = _render(kind, language, replace(FULL, event=happening({**DATA, "kept_minor": 1250}, "EUR", "UTC"))).text
+    assert free in usual
+    assert kept not in usual
+    assert kept in agreed
+    assert free not in agreed

@@ -37,6 +37,7 @@ SENT = (*PAID, ("label", 0), ("release", 0))
 LET_GO = (("authorization", 1500), ("release", 0), ("stop", 0), ("void", 1500))
 DELIVERED = Journey(journeys.deliver, "completed", SENT)
 CANCELLED = Journey(journeys.cancel_at_node, "cancelled", LET_GO)
+KEPT = Journey(journeys.cancel_without_refund, "cancelled", (*PAID, ("release", 0), ("stop", 0)))
 CANCELLED_PACKED = Journey(journeys.cancel_packed, "cancelled", (*LET_GO, ("label", 0), ("label_void", 0)))
 NOT_STOPPED = Journey(journeys.cancel_in_vain, "completed", SENT, controls=(("warehouses.stop", "too_late"),))
 REFUNDED = Journey(journeys.cancel_captured, "cancelled", (*PAID, ("refund", 1500), ("release", 0), ("stop", 0)))
@@ -56,7 +57,7 @@ POINTS: Mapping[str, tuple[tuple[Stage, ...], Journey]] = {
     "stock.reserve": (OWN, DELIVERED),
     "stock.allocate": (OWN, DELIVERED),
     "stock.expire": (OWN, LAPSED),
-    "stock.cancel": (OWN, CANCELLED),
+    "stock.cancel": (OWN, KEPT),
     "supply.fill": (OWN, WAITED),
     "payments.authorize": (CALL, DELIVERED),
     "payments.capture": (CALL, DELIVERED),

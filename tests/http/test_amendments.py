@@ -75,3 +75,39 @@ async def test_the_storefront_is_too_late_once_a_node_has_the_work(desk: FrontDe
     assert (refused.status_code, refused.json()["reason"]) == (409, "cut_off_passed")
     assert refused.json()["alternative"] == plan["refusal"]["alternative"] == "cancel"
     assert malformed.status_code == 422
+
+
+async def test_the_preview_names_the_deltas_of_price_tax_and_shipping(desk: FrontDesk) -> None:
+    """CAP-H03: fewer units take their frozen tax along, a named shipping price replaces the old; the result agrees."""
+    # given
+    await desk.shop.stocks("TABLE", EAST=5)
+    await desk.shop.sql("INSERT INTO lanes VALUES ('EAST', 'US-MA', 'express', 1) ON CONFLICT DO NOTHING")
+    body = desk.order(("TABLE", 3))
+    body["lines"][0]["tax_minor"] = 240
+    body["shipping"] = {"price_minor": 500, "tax_minor": 40}
+    body["total_minor"] = body["tenders"][0]["amount_minor"] = 3780
+    storefront, agent = await desk.known("storefront"), await desk.known("service")
+    order = (await storefront.post("/v1/orders", body, WAIT)).json()
+    await desk.at_node(order["id"])
+    path = f"/v1/orders/{order['id']}/amendments"
+    faster = {"op": "set_service_level", "service_level": "express", "shipping_minor": 1200}
+    wish = {"changes": [{"op": "set_quantity", "line": 1, "quantity": 2}, faster]}
+    # when
+    plan = (await agent.post(path, {**wish, "dry_run": True})).json()
+    done = await agent.post(path, wish, WAIT)
+    wrong = await agent.post(path, {"changes": [{**faster, "shipping_minor": -1}]}, WAIT)
+    # then
+    assert plan["allowed"], plan
+    # of 5.00 the two units carry 3.34 with 0.27 tax; of 12.00 it is 8.02 with 0.64
+    assert plan["money"] == {
+        "total_before_minor": 3780,
+        "total_after_minor": 3026,
+        "delta_minor": -754,
+        "tax_delta_minor": -56,
+        "shipping_delta_minor": 302,
+        "additional_authorization_minor": 0,
+    }
+    assert done.status_code == 201, done.text
+    assert done.json()["money"] == plan["money"]
+    assert (await agent.get(f"/v1/orders/{order['id']}")).json()["totals"]["owed_minor"] == 3026
+    assert wrong.status_code == 422

@@ -17,7 +17,13 @@ async def test_a_dry_run_says_what_would_happen_and_changes_nothing(desk: FrontD
     assert plan.status_code == 200
     assert plan.json()["allowed"] is True
     assert plan.json()["lines"] == [{"line": 1, "quantity": 2, "outcome": "needs_node", "node": "EAST"}]
-    assert plan.json()["money"] == {"total_before_minor": 2500, "total_after_minor": 0, "needs_node_minor": 2500}
+    assert plan.json()["money"] == {
+        "total_before_minor": 2500,
+        "total_after_minor": 0,
+        "needs_node_minor": 2500,
+        "kept_minor": 0,
+        "refund_minor": 0,
+    }
     assert (await storefront.get(f"/v1/orders/{order['id']}")).json()["version"] == before
     assert await desk.shop.sql("SELECT 1 FROM commands WHERE order_id = :o", o=order["id"]) == []
 
@@ -133,3 +139,53 @@ async def _offered(desk: FrontDesk, order_id: str) -> str:
         return str(offers[0]["tender_id"]) if offers else None
 
     return await eventually(fixable)
+
+
+SWAP = {"reason": "other", "lines": [{"line": 1, "quantity": 1}], "refund": "none", "restock": False}
+
+
+async def test_service_swaps_a_unit_and_the_preview_says_what_the_result_says(desk: FrontDesk) -> None:
+    """CASE-C11: no refund and written off: the same money before and after, and in the order's own totals."""
+    # given
+    order = await desk.place(("MUG", 2))
+    await desk.at_node(order["id"])
+    service = await desk.known("service")
+    path = f"/v1/orders/{order['id']}/cancellations"
+    # when
+    plan = (await service.post(path, {**SWAP, "dry_run": True})).json()
+    untouched = (await service.get(path)).json()["data"]
+    done = await service.post(path, SWAP, WAIT)
+    # then
+    assert (plan["allowed"], plan["restock"], untouched) == (True, False, [])
+    assert done.status_code == 201, done.text
+    noun = done.json()
+    shared = ("total_before_minor", "total_after_minor", "kept_minor", "refund_minor")
+    assert {name: noun["money"][name] for name in shared} == {name: plan["money"][name] for name in shared}
+    assert (noun["money"]["kept_minor"], noun["money"]["total_after_minor"]) == (1250, 2500)
+    assert noun["stock"] == []
+    assert noun["written_off"] == [{"sku": desk.shop.sku("MUG"), "node": "EAST", "quantity": 1}]
+    assert (await service.get(done.headers["location"])).json() == noun
+    snapshot = (await service.get(f"/v1/orders/{order['id']}")).json()
+    names = ("ordered_minor", "cancelled_minor", "kept_minor", "owed_minor")
+    assert [snapshot["totals"][name] for name in names] == [2500, 1250, 1250, 2500]
+    assert [line["kept_minor"] for line in snapshot["lines"]] == [1250]
+
+
+async def test_the_storefront_may_cancel_but_not_keep_or_write_off(desk: FrontDesk) -> None:
+    """The cut-off rules decide, in the preview as in the command; what is malformed is a 422 and stores nothing."""
+    # given
+    order = await desk.place(("MUG", 2))
+    await desk.at_node(order["id"])
+    storefront = await desk.known("storefront")
+    path = f"/v1/orders/{order['id']}/cancellations"
+    # when
+    for wish in ({"refund": "none"}, {"restock": False}):
+        plan = (await storefront.post(path, {**ASK, **wish, "dry_run": True})).json()
+        refused = await storefront.post(path, {**ASK, **wish}, WAIT)
+        # then
+        assert (plan["allowed"], plan["refusal"]["reason"]) == (False, "not_in_cut_off_rules")
+        assert (refused.status_code, refused.json()["reason"]) == (409, "not_in_cut_off_rules")
+    for wrong in ({"refund": "half"}, {"restock": "no"}, {"refund": None}):
+        assert (await storefront.post(path, {**ASK, **wrong}, WAIT)).status_code == 422
+    assert [one["state"] for one in (await storefront.get(path)).json()["data"]] == ["declined", "declined"]
+    assert (await storefront.get(f"/v1/orders/{order['id']}")).json()["totals"]["owed_minor"] == 2500

@@ -1,6 +1,7 @@
 """`accord orders amend` as a person meets it: tried first, done, refused."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +23,29 @@ def test_options_become_changes() -> None:
         {"op": "set_service_level", "service_level": "express"},
         {"op": "set_requested_by", "requested_by": "2026-12-01"},
     ]
+
+
+def test_an_address_comes_from_a_file(tmp_path: Path) -> None:
+    """A personal thing is not typed into a command line, whose history would keep it."""
+    file = tmp_path / "address.json"
+    file.write_text('{"name": "Jamie Example", "city": "Boston"}')
+    found = wanted_changes([], [], [], None, None, file)
+    assert found == [{"op": "set_ship_to", "ship_to": {"name": "Jamie Example", "city": "Boston"}}]
+    for text in ("no json", "[]"):
+        file.write_text(text)
+        with pytest.raises(WantedError):
+            wanted_changes([], [], [], None, None, file)
+    with pytest.raises(WantedError):
+        wanted_changes([], [], [], None, None, tmp_path / "missing.json")
+
+
+def test_a_speed_may_come_with_its_price() -> None:
+    """In minor units, for the whole order; what does not read so is a usage error."""
+    (change,) = wanted_changes([], [], [], "express@1200", None)
+    assert change == {"op": "set_service_level", "service_level": "express", "shipping_minor": 1200}
+    for text in ("express@", "express@12.00", "@12"):
+        with pytest.raises(WantedError):
+            wanted_changes([], [], [], text, None)
 
 
 @pytest.mark.parametrize("given", [([], [], []), (["two=5"], [], []), ([], ["MUG=2"], []), ([], [], ["1="])])
@@ -46,3 +70,11 @@ async def test_the_client_tries_and_amends(desk: FrontDesk) -> None:
     text = amendment_text(done)
     assert f"line 1 ({desk.shop.sku('CHAIR')}): 2 -> 3" in text
     assert f"Change {done.id}: confirmed" in text
+
+
+def test_the_deltas_of_shipping_and_tax_are_named_where_there_are_any() -> None:
+    """A change of speed says what shipping costs more; others say nothing of it."""
+    money = {"total_before_minor": 2500, "total_after_minor": 3200, "shipping_delta_minor": 700, "tax_delta_minor": 0}
+    text = amendment_text(AmendmentView(id="amd_1", state="confirmed", money=money))
+    assert "of it shipping +700" in text
+    assert "tax" not in text

@@ -103,6 +103,18 @@ def test_a_cancelled_order_ends_and_can_be_followed(counter: Counter) -> None:
     assert events[-1]["type"] == "order.cancelled"
 
 
+def test_goods_are_written_off_and_money_kept_by_option(counter: Counter) -> None:
+    """`--write-off --no-refund`: the plan and the outcome say the same, and the screen names both."""
+    number = str(place(counter)["order_number"])
+    options = ("--reason", "other", "--write-off", "--no-refund")
+    code, plan = counter.accord_json("orders", "cancel", number, *options, "--dry-run")
+    assert (code, plan["allowed"], plan["restock"]) == (DONE, True, False)
+    screen = counter.accord("orders", "cancel", number, *options, "--wait", "20")
+    assert screen.returncode == DONE, screen.stdout + screen.stderr
+    assert "paid all the same" in screen.stdout
+    assert "written off at" in screen.stdout
+
+
 def test_an_order_that_does_not_end_in_time_is_told_on_one_line_too(counter: Counter) -> None:
     """`watch --json` prints one document a line, the last one says that the order is still open; exit code 1."""
     number = str(place(counter)["order_number"])

@@ -74,6 +74,18 @@ async def payment_unknown(shop: Shop) -> Order:
     return order
 
 
+async def cancel_without_refund(shop: Shop) -> Order:
+    """One unit is written off and paid all the same, the other one paid when the node has it; captured at the end."""
+    await shop.stocks("LAMP", EAST=5)
+    order = await shop.held(("LAMP", 2))
+    await shop.cancel(order, "cancel-1", lines=[(1, 1)], refund="none", restock=False)
+    await shop.unheld(order)
+    await shop.released(order)
+    await shop.cancel(order, "cancel-2", refund="none")
+    await order.handle.result()
+    return order
+
+
 async def cancel_released(shop: Shop) -> Order:
     """Cancelled once the node has the work."""
     await shop.stocks("LAMP", EAST=5)
@@ -406,6 +418,7 @@ JOURNEYS: dict[str, tuple[Journey, dict[str, int]]] = {
     "payment_unknown": (payment_unknown, {}),
     "cancel_released": (cancel_released, {}),
     "cancel_packed": (cancel_packed, {}),
+    "cancel_without_refund": (cancel_without_refund, {}),
     "scans_in_any_order": (scans_in_any_order, {}),
     "reservation_lapsed": (reservation_lapsed, SHORT_HOLD),
     "out_of_stock_when_paid": (out_of_stock_when_paid, SHORT_HOLD),

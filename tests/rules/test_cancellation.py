@@ -219,3 +219,24 @@ def test_a_line_that_is_not_there_is_refused() -> None:
     """By name, not by silence."""
     with pytest.raises(UnknownLine):
         plan_cancellation(order(3), ((2, 1),))
+
+
+@given(states(), st.data())
+def test_what_is_kept_and_what_is_let_go_make_up_what_is_cancelled(state: OrderState, data: st.DataObject) -> None:
+    """Whatever is cancelled with and without refund, in any order: nothing is owed twice, nothing is lost."""
+    total = state.order.total_minor
+    for _ in range(3):
+        units = data.draw(wishes(state))
+        try:
+            plan = plan_cancellation(state, units)
+        except OrderRuleError:
+            continue
+        owed, value = state.owed_minor, plan.value_at_once_minor
+        keeps = data.draw(st.booleans())
+        kept = state.keep(plan.units_at_once).total_minor if keeps else 0
+        carry_out(state, plan, asked=False)
+        assert kept == (value if keeps else 0)
+        assert state.owed_minor == owed - value + kept
+    lines = state.lines.values()
+    assert all(0 <= line.kept_minor <= line.cancelled_minor for line in lines)
+    assert state.owed_minor == total - sum(line.cancelled_minor - line.kept_minor for line in lines)

@@ -351,7 +351,7 @@ def any_facts(draw: st.DrawFn) -> OrderFacts:
 
 @given(any_facts())
 def test_an_order_waits_for_somebody_until_it_is_over(some: OrderFacts) -> None:
-    """Nothing is stuck without an owner: a header is terminal, or names who, which team, why and until when."""
+    """CASE-D5: nothing is stuck: a header is terminal, or names who is waited for, which team, why and until when."""
     derived = derive_header(some)
     assert (derived.wait is None) == derived.terminal
     if derived.wait:

@@ -15,7 +15,7 @@ REPORTS = {
 
 @pytest.mark.parametrize("stage", list(REPORTS))
 async def test_the_node_stops_and_everything_goes_back(shop: Shop, stage: str) -> None:
-    """Released, accepted or picked: the node says that it stopped; nothing is captured."""
+    """CASE-R4, CASE-R5: released, accepted or picked, the node says that it stopped; nothing is captured."""
     # given
     await shop.stocks("LAMP", EAST=2)
     order = await shop.place(("LAMP", 2))
@@ -60,7 +60,7 @@ async def test_a_packed_parcel_is_stopped_and_its_label_taken_back(shop: Shop) -
 
 
 async def test_after_the_hand_over_it_is_refused_and_changes_nothing(shop: Shop) -> None:
-    """The carrier has the goods: cancelling is refused and points to a return."""
+    """CASE-R5: the carrier has the goods: cancelling is refused and points to a return."""
     # given
     await shop.stocks("LAMP", EAST=2)
     order = await shop.place(("LAMP", 2))

@@ -8,7 +8,7 @@ ShopWith = Callable[..., Awaitable[Shop]]
 
 
 async def test_when_the_payment_window_ends_everything_is_released(shop_with: ShopWith) -> None:
-    """The cancellation says why, and was done by the system; the units can be sold again."""
+    """CASE-R4: the cancellation says why, and was done by the system; the units can be sold again."""
     # given
     shop = await shop_with(payment_window_s=2)
     await shop.stocks("LAMP", EAST=1, MID=1)

@@ -4,7 +4,7 @@ from tests.support.shop import Shop
 
 
 async def test_a_void_that_meets_a_capture_becomes_a_refund(shop: Shop) -> None:
-    """All of it was captured: there is nothing to void, so it is booked and refunded in full."""
+    """CASE-D7: all of it was captured: there is nothing to void, so it is booked and refunded in full."""
     # given
     await shop.stocks("LAMP", EAST=2)
     order = await shop.place(("LAMP", 2))

@@ -75,7 +75,7 @@ async def test_a_label_that_the_carrier_refused_is_booked_again(shop: Shop) -> N
 
 
 async def test_a_parcel_that_the_carrier_refused_can_be_cancelled(shop: Shop) -> None:
-    """The node unpacks it; there is no label to take back."""
+    """CASE-R6: nothing was captured; giving up lets the money go, and there is no label to take back."""
     # given
     await shop.stocks("LAMP", EAST=2)
     order = await shop.place(("LAMP", 2))
@@ -89,6 +89,7 @@ async def test_a_parcel_that_the_carrier_refused_can_be_cancelled(shop: Shop) ->
     assert outcome.state == "confirmed"
     await shop.agrees(order)
     assert shop.effects(order, "carriers") == []
+    assert shop.effects(order) == [("authorization", 2500), ("void", 2500)]
     assert await shop.cases(order) == [("carrier_refused", "fulfillment", "auto_closed")]
 
 

@@ -5,7 +5,7 @@ from tests.support.shop import Shop
 
 
 async def test_three_nodes_ship_three_parcels_and_three_captures_make_one_total(shop: Shop) -> None:
-    """Every node holds one line; what each parcel captures sums to the total, to the penny."""
+    """CASE-D11: every node holds one line; what each parcel captures sums to the total, to the penny."""
     # given
     await shop.stocks("LAMP", EAST=2)
     await shop.stocks("RUG", MID=1)
@@ -29,7 +29,7 @@ async def test_three_nodes_ship_three_parcels_and_three_captures_make_one_total(
 
 
 async def test_one_line_is_spread_over_three_nodes_and_its_shipping_share_with_it(shop: Shop) -> None:
-    """Six lamps lie at three nodes; the indivisible pennies go to the units that leave first."""
+    """CASE-A6: six lamps lie at three nodes; the indivisible pennies go to the units that leave first."""
     # given
     await shop.stocks("LAMP", EAST=3, MID=2, WEST=1)
     # when

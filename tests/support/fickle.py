@@ -111,7 +111,13 @@ class Fickle:
 
     def _cancel(self, order: Order, parts: list[dict[str, Any]]) -> tuple[str, BaseModel]:
         lines = () if self._dice.random() < 0.15 else self._units(3)
-        return "cancel", CancelOrder(command_id=self._id("cancel"), reason=CancelReason.CHANGED_MIND, lines=lines)
+        return "cancel", CancelOrder(
+            command_id=self._id("cancel"),
+            reason=CancelReason.CHANGED_MIND,
+            lines=lines,
+            restock=self._dice.random() < 0.7,
+            refund=self._dice.choice(["full", "full", "none"]),
+        )
 
     def _retry(self, order: Order, parts: list[dict[str, Any]]) -> tuple[str, BaseModel]:
         return "retry_now", RetryNow(command_id=self._id("retry"))
@@ -135,6 +141,7 @@ class Fickle:
             lambda: Substitute(line=line, sku=dice.choice(ITEMS), unit_price_minor=dice.choice([None, 100, 2500])),
             lambda: SetShipTo(country="US", region="MA", zone_id=ZONE),
             lambda: SetServiceLevel(service_level=dice.choice(list(ServiceLevel))),
+            lambda: SetServiceLevel(service_level=ServiceLevel.STANDARD, shipping_minor=dice.choice([0, 333, 1200])),
             lambda: SetRequestedBy(requested_by=later(days=dice.randint(0, 30)).date()),
         ])()  # fmt: skip
 
@@ -253,8 +260,8 @@ class Fickle:
     async def problems(self, order: Order) -> list[str]:
         """Where the order and the model differ.
 
-        The model: cancelled is what the outcomes say, all else was delivered, and the money that was kept is the
-        frozen value of what was delivered.
+        The model: cancelled is what the outcomes say, all else was delivered, and the money that stayed is the
+        frozen value of what was delivered and what the outcomes say is kept of what was cancelled.
         """
         if isinstance(order.outcome, Rejected):
             return []
@@ -273,9 +280,13 @@ class Fickle:
                 found.append(f"line {n}: {row['ordered']} ordered, {row['delivered']} came, {row['cancelled']} did not")
             worth += _shares(row).value_to_ship(0, row["delivered"])
         found += [f"line {n}: {delivered[n]} came, {wanted[n]} wanted" for n in wanted if wanted[n] != delivered[n]]
+        kept = sum(c["outcome"]["kept_minor"] for c in commands if (c["kind"], c["state"]) == ("cancel", "applied"))
+        if kept != sum(row["kept_minor"] for row in rows):
+            found.append(f"{kept} is kept by the outcomes, the lines say {[row['kept_minor'] for row in rows]}")
+        worth += kept
         money = await self.shop.money(order)
         if money["captured"] - money["refunded"] != worth:
-            found.append(f"{money} was taken, {worth} was delivered")
+            found.append(f"{money} was taken, {worth} was delivered or kept")
         taken = Counter(kind for kind, _ in self.shop.effects(order))
         dearer = sum(c["kind"] == "amend" for c in commands)
         if taken["authorization"] > 1 + dearer:

@@ -56,6 +56,12 @@ async def cancel_at_node(shop: Shop, order: Order) -> None:
     await insist(lambda: shop.cancel(order))
 
 
+async def cancel_without_refund(shop: Shop, order: Order) -> None:
+    """Cancelled while the node has the work: written off, and paid all the same."""
+    await _released(shop, order)
+    await insist(lambda: shop.cancel(order, refund="none", restock=False))
+
+
 async def cancel_packed(shop: Shop, order: Order) -> None:
     """Cancelled when the label is there."""
     await _pack(shop, order, await _released(shop, order))

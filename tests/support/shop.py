@@ -387,11 +387,16 @@ class Shop(ShopViews):
         await eventually(expired)
 
     async def cancel(
-        self, order: Order, command_id: str = "cancel-1", update_id: str = "", lines: Sequence[tuple[int, int]] = ()
+        self,
+        order: Order,
+        command_id: str = "cancel-1",
+        update_id: str = "",
+        lines: Sequence[tuple[int, int]] = (),
+        **more: Any,
     ) -> CancelOutcome:
-        """Somebody cancels. The update id is the command id unless a story sends the command twice."""
+        """Somebody cancels; `more` are restock, refund, actor. A story that sends it twice names the update id."""
         named = tuple(LineUnits(*units) for units in lines)
-        message = CancelOrder(command_id=command_id, reason=CancelReason.CHANGED_MIND, lines=named)
+        message = CancelOrder(command_id=command_id, reason=CancelReason.CHANGED_MIND, lines=named, **more)
         return await order.handle.execute_update(
             "cancel", message, id=update_id or command_id, result_type=CancelOutcome
         )
@@ -437,10 +442,10 @@ class Shop(ShopViews):
         await order.handle.signal(name, content)
 
     async def try_cancel(
-        self, order: Order, command_id: str = "cancel-1", lines: Sequence[tuple[int, int]] = ()
+        self, order: Order, command_id: str = "cancel-1", lines: Sequence[tuple[int, int]] = (), **more: Any
     ) -> Refusal:
         """Somebody cancels and is refused."""
-        return await refusal_of(self.cancel(order, command_id, lines=lines))
+        return await refusal_of(self.cancel(order, command_id, lines=lines, **more))
 
     async def new_method(
         self, order: Order, reference: str, command_id: str = "pay-1", tender: int = 0
