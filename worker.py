@@ -29,6 +29,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from activities.amendments import AmendmentActivities
 from activities.contract import Checkpoint, no_checkpoint
+from activities.leaving import LeavingActivities
 from activities.notifications import WATCH_S, NotificationActivities
 from activities.payments import PaymentActivities
 from activities.records import DirectCommands, RecordActivities
@@ -92,6 +93,7 @@ def make_activities(
     payments = PaymentActivities(engine, providers.payments, checkpoint)
     shipments = ShipmentActivities(engine, providers.warehouses, providers.carriers, vault_keys, checkpoint)
     changes = AmendmentActivities(engine, checkpoint)
+    leaving = LeavingActivities(engine, checkpoint)
     records = RecordActivities(engine, direct_commands, sweep, checkpoint)
     notifications = NotificationActivities(
         engine, providers.notifications, vault_keys, outbox.templates, checkpoint, outbox.watch_s
@@ -120,6 +122,9 @@ def make_activities(
         changes.take_back,
         changes.apply,
         changes.decline,
+        leaving.look,
+        leaving.recall,
+        leaving.settle,
         records.open_command,
         records.settle_command,
         records.open_case,

@@ -443,9 +443,12 @@ class StockActivities:
 
 
 def _rules_of(named: Rules) -> OrderRules:
-    """The rules that an order pins: its own document, and the cut-offs."""
+    """The rules that an order pins: its own document, the cut-offs, and what follows when a node is silent."""
     version, body = named["order"]
-    return OrderRules.model_validate({**body, "version": version, "cut_offs": pinned(*named["cut_off"])})
+    silence = {**named["node_silence"][1], "version": named["node_silence"][0]}
+    return OrderRules.model_validate(
+        {**body, "version": version, "cut_offs": pinned(*named["cut_off"]), "node_silence": silence}
+    )
 
 
 async def _hold_until(change: OrderChange, rules: OrderRules, *, first: bool) -> datetime:
@@ -543,6 +546,6 @@ async def _cancel_units(change: OrderChange, cut: PartCut, key: str) -> int:
         state, stage, deadline = FulfillmentState.CANCELLED, Bucket.CANCELLED, change.now
     else:
         await fulfillment.cut(change.connection, cut.fulfillment_id, cut.units)
-        state, deadline = cut.state, deadline_after(cut.state, stage, change.rules, change.now)
+        state, deadline = cut.state, deadline_after(cut.state, stage, change.rules, change.now, row["node_id"])
     await fulfillment.advance(change.connection, cut.fulfillment_id, state, stage, change.now, deadline)
     return sum(quantity for _, quantity in cut.units)
