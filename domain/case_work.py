@@ -116,6 +116,7 @@ _CHOICES: Mapping[str, tuple[Choice, ...]] = MappingProxyType(
         "payment_unknown": _UNDO,
         "release_pending": _UNDO,
         "node_silent": _UNDO,
+        "node_frozen": _UNDO,
         "promise_late": _UNDO,
         "node_silent_on_stop": (),
         "carrier_silent": (),

@@ -4,13 +4,23 @@ A silent node is asked to stop, like for a cancellation: its silence is no conse
 has the units, and it is the last resort should they be gone by then: a slow parcel is better than none.
 """
 
+from typing import NamedTuple
+
 from domain.lifecycle import FulfillmentState, may_be_silent
 from domain.order_state import Fulfillment, OrderState
-from domain.orders import WhyLeft
+from domain.orders import Actor, WhyLeft
 from domain.quantities import Bucket
 from domain.refusals import OrderRuleError
 
 NodeSku = tuple[str, str]
+
+
+class Leaving(NamedTuple):
+    """Why a node is left, under which id it is asked, and for whom."""
+
+    why: WhyLeft
+    command_id: str
+    actor: Actor
 
 
 class NodeGivenUp(OrderRuleError):
@@ -36,13 +46,10 @@ def is_silent(state: OrderState, part: Fulfillment) -> bool:
     return state.rules.leaves_silent_nodes and idle and may_be_silent(part.state, part.stage)
 
 
-def leaves_frozen(part: Fulfillment, node_id: str) -> bool:
+def may_leave_frozen(part: Fulfillment) -> bool:
     """Whether a node that takes no new work gives this back: it has not accepted it."""
-    early = part.state is FulfillmentState.OPEN or (part.state, part.stage) == _SENT
-    return part.node_id == node_id and early and not (part.being_stopped or part.changing)
-
-
-_SENT = (FulfillmentState.SUBMITTED, Bucket.RELEASED)
+    early = part.state in (FulfillmentState.OPEN, FulfillmentState.SUBMITTED)
+    return early and part.stage in (Bucket.ALLOCATED, Bucket.RELEASED) and not part.being_stopped
 
 
 def node_skus(state: OrderState, part: Fulfillment) -> tuple[NodeSku, ...]:

@@ -180,7 +180,7 @@ class OrderState(BaseModel):
     holds: dict[str, Hold] = Field(default_factory=dict)  # those that have ended too
     placements: tuple[tuple[int, str, int], ...] = ()  # held units: line number, node, units
     barred: tuple[tuple[str, str], ...] = ()  # nodes that were short: node, SKU
-    avoided: tuple[tuple[str, str], ...] = ()  # nodes that were silent, the last resort: node, SKU
+    avoided: tuple[tuple[str, str], ...] = ()  # nodes that were left, the last resort: node, SKU
     sourced_for: str | None = None  # why open units are without a node, where that is no short pick
     amending: str | None = None  # the command whose change is under way
     requested_by: date | None = None  # the day that the customer wants it by

@@ -166,11 +166,15 @@ class AtSilence(StrEnum):
     CASE = "case"  # a person looks
 
 
+LimitS = Annotated[int, Field(ge=1, le=30 * 86_400, strict=True)]
+"""A limit for one step, in seconds."""
+
+
 class NodeLimits(Frozen):
     """How long one node may be silent. Seconds; without one, the limit of all nodes."""
 
-    accept_s: Annotated[int, Field(ge=1, le=30 * 86_400, strict=True)] | None = None
-    pack_s: Annotated[int, Field(ge=1, le=30 * 86_400, strict=True)] | None = None
+    accept_s: LimitS | None = None
+    pack_s: LimitS | None = None
 
 
 class NodeSilence(Frozen):
@@ -214,6 +218,8 @@ class OrderRules(Frozen):
     priority: int = 0  # who waits for the same supply is served by priority, highest first, then by age
     cut_offs: CutOffs | None = None  # orders from before there were any may be changed as cancellation allows
     node_silence: NodeSilence | None = None  # orders from before there were any only open a case
+
+    risk: str | None = None  # the version of the risk rules that it was judged by
 
     def accept_limit_s(self, node_id: str | None) -> int:
         """How long this node may take to accept."""

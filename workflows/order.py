@@ -66,6 +66,7 @@ class Order(OrderSilence):
             self._note_reserved(outcome)
             self._grants["authorize"] = outcome.grant
             self.s.promised_by, self.s.promised_until = outcome.promised_by, outcome.promised_until
+            self.s.holds |= {hold.hold_id: hold for hold in outcome.holds}
             nodes = tuple(sorted({p.node_id for p in outcome.placements}))
             self.s.acceptance = Accepted(
                 order_version=outcome.version,
@@ -85,6 +86,8 @@ class Order(OrderSilence):
                 order_version=outcome.version,
                 lines=tuple(ShortLine(*line) for line in outcome.lines),
             ).model_dump_json()
+        if self.s.holds:
+            self._show()
         self._describe()
 
     # --- payment --------------------------------------------------------------------------------------
@@ -178,7 +181,7 @@ class Order(OrderSilence):
             generation=self.s.generation,
             open_units=units_to_source(self.s),
             barred=(*self.s.barred, *self.s.avoided),
-            may_wait=() if self.s.avoided else may_wait(self.s),  # a node that was left is better than waiting
+            may_wait=may_wait(self.s) and not self.s.avoided,  # a node that was left is better than waiting
             cause=self.s.sourced_for or ("short_pick" if self.s.barred else "reservation_expired"),
         )
         outcome = await self._database(StockActivities.reserve, ask, "Hold the units again")
@@ -190,7 +193,7 @@ class Order(OrderSilence):
         if isinstance(outcome, StockReserved):
             self._show_waiting(outcome)
         elif self.s.avoided:
-            self.s.avoided = ()  # next time with the nodes that were only silent: late is better than never
+            self.s.avoided = ()  # next time with the nodes that were left: late is better than never
         else:
             await self._do_without(outcome)
 

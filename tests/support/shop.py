@@ -49,6 +49,8 @@ from workflows.messages import (
     CancelOutcome,
     CarrierEvent,
     HoldOutcome,
+    LeaveNode,
+    LeaveOutcome,
     LineUnits,
     NodeReport,
     OrderClosed,
@@ -486,6 +488,11 @@ class Shop(ShopViews):
             h=hashlib.sha256(text.encode()).digest(),
             a=actor.model_dump_json(exclude_none=True),
         )
+
+    async def leaves(self, order: Order, part: dict[str, Any], command_id: str = "leave-1") -> LeaveOutcome:
+        """Somebody has a fulfillment order sourced again, without its node."""
+        message = LeaveNode(command_id=command_id, fulfillment_id=part["fulfillment_id"])
+        return await order.handle.execute_update("leave_node", message, id=command_id, result_type=LeaveOutcome)
 
     async def retry(self, order: Order, command_id: str = "retry-1") -> RetryOutcome:
         """Somebody says: now."""
