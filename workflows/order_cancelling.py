@@ -20,7 +20,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.ids import derived_id
     from domain.lifecycle import FulfillmentState, PaymentState
     from domain.order_state import Fulfillment
-    from domain.orders import SYSTEM, Actor, ActorKind, CancelReason, ChangeKind, ReportKind
+    from domain.orders import OPERATOR, SYSTEM, Actor, ActorKind, CancelReason, ChangeKind, ReportKind
     from domain.quantities import Bucket, units_per_line
     from domain.refusals import OrderRuleError
     from workflows.messages import (
@@ -334,7 +334,7 @@ class OrderCancelling(OrderDesk):
         self, lines: tuple[LineUnits, ...] = (), role: str | None = None
     ) -> CancellationPlan | CancelRefused:
         """The plan that `cancel` would carry out now for somebody in this role, or its refusal."""
-        who = Actor(kind=ActorKind.PERSON, id="preview", role=role)
+        who = Actor(kind=ActorKind.PERSON, id="preview", role=role) if role else OPERATOR
         try:
             return self._plan_cancel(CancelOrder(command_id="preview", lines=lines), who)
         except OrderRuleError as refusal:
