@@ -69,8 +69,6 @@ async def record_screening(change: OrderChange, screened: Screened) -> None:
         "blocks": hold.blocks,
         "until": hold.deadline.isoformat(timespec="seconds"),
         "reason": verdict.reason,
-        "rules": list(verdict.matched),
-        "ruleset": screened.ruleset,
     }
     change.say("hold.placed", SYSTEM, verdict.reason, None, **about)
 

@@ -41,9 +41,9 @@ def check_not_given_up(part: Fulfillment) -> None:
 
 
 def is_silent(state: OrderState, part: Fulfillment) -> bool:
-    """Whether its node is to be left once its limit has passed."""
+    """Whether its node may be left once its limit has passed: at once, or when a person says so."""
     idle = not (part.being_stopped or part.changing or part.in_call)
-    return state.rules.leaves_silent_nodes and idle and may_be_silent(part.state, part.stage)
+    return state.rules.node_silence is not None and idle and may_be_silent(part.state, part.stage)
 
 
 def may_leave_frozen(part: Fulfillment) -> bool:

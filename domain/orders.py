@@ -163,7 +163,7 @@ class AtSilence(StrEnum):
     """What happens when a node has been silent beyond its limit."""
 
     RE_SOURCE = "re_source"  # it is asked to stop, and another node ships; a case where there is no other
-    CASE = "case"  # a person looks
+    CASE = "case"  # a person looks, and may have another node looked for
 
 
 LimitS = Annotated[int, Field(ge=1, le=30 * 86_400, strict=True)]

@@ -83,9 +83,9 @@ class OrderSilence(OrderSupply):
             return
         self.s.cases.append(due.key)  # each silence once
         leaving = Leaving(WhyLeft.SILENT, f"system:{WhyLeft.SILENT}:{due.key}", SYSTEM)
-        since = part.since
-        silent = asyncio.create_task(self._leave(part, leaving, lambda: part.since == since))
-        self._tracks.append(silent)
+        since, at_once = part.since, self.s.rules.leaves_silent_nodes
+        silent = self._leave(part, leaving, lambda: part.since == since, at_once=at_once)
+        self._tracks.append(asyncio.create_task(silent))
 
     def _check_report(self, command: NodeReport) -> None:
         check_not_given_up(self._part(command.fulfillment_id))
@@ -93,24 +93,43 @@ class OrderSilence(OrderSupply):
 
     # --- both -----------------------------------------------------------------------------------------
 
-    async def _leave(self, part: Fulfillment, leaving: Leaving, still: Callable[[], bool]) -> None:
-        """Take its units from a node, unless it speaks meanwhile. Where nobody else has them a person decides."""
-        await workflow.wait_condition(lambda: self._is_free() or not still())
+    async def _leave(
+        self, part: Fulfillment, leaving: Leaving, still: Callable[[], bool], *, at_once: bool = True
+    ) -> None:
+        """Take its units from a node, unless it speaks meanwhile.
+
+        Where nobody else has them, or not `at_once`, a person is asked; `retry_now` looks again.
+        """
+        elsewhere = at_once and await self._is_elsewhere(part, still)
+        while still() and not elsewhere:
+            seen = self._retries
+            text = f"{part.node_id} ({leaving.why}), {part.state}"
+            why = "no other node has all of it" if at_once else "another node is looked for when told to retry"
+            await self._attention(case_of(leaving.why), "fulfillment", f"{text}: {why}")
+            await workflow.wait_condition(lambda seen=seen: self._retries > seen or not still())  # type: ignore[misc]
+            elsewhere = await self._is_elsewhere(part, still)
         if not still():
             return
-        barred = (*self.s.barred, *self.s.avoided, *node_skus(self.s, part))
-        ask = LookAsk(order=self.s.order, units=part.lines, barred=barred)
-        looked = await self._database(LeavingActivities.look, ask, f"Who else has what {part.node_id} has?")
-        await workflow.wait_condition(lambda: self._is_free() or not still())
-        if not still():
-            return
-        if not looked.elsewhere:
-            text = f"{part.node_id} ({leaving.why}), {part.state}: no other node has all of it"
-            await self._attention(case_of(leaving.why), "fulfillment", text)
-        elif part.in_call or part.stage in AT_THE_NODE:
+        if part.in_call or part.stage in AT_THE_NODE:
             await self._recall(part, leaving)
         else:
             await self._left(part, leaving)
+
+    async def _is_elsewhere(self, part: Fulfillment, still: Callable[[], bool]) -> bool:
+        """Whether another node has all of its units. Comes back when the order is free for a decision, or it moved."""
+        await self._freed(still)
+        if not still():
+            return False
+        barred = (*self.s.barred, *self.s.avoided, *node_skus(self.s, part))
+        ask = LookAsk(order=self.s.order, units=part.lines, barred=barred)
+        looked = await self._database(LeavingActivities.look, ask, f"Who else has what {part.node_id} has?")
+        await self._freed(still)
+        return looked.elsewhere
+
+    async def _freed(self, still: Callable[[], bool]) -> None:
+        """Wait until the order may decide, or it is too late to. All that wait are woken at once: each looks again."""
+        while still() and not self._is_free():
+            await workflow.wait_condition(lambda: self._is_free() or not still())
 
     async def _recall(self, part: Fulfillment, leaving: Leaving) -> None:
         """Ask the node to stop. Its answer decides; should it not come, the watch opens a case."""
@@ -140,7 +159,7 @@ class OrderSilence(OrderSupply):
         ask = self._left_ask(part, leaving, left=True)
         await self._database(LeavingActivities.settle, ask, f"{part.node_id} is left: {leaving.why}")
         part.cancelling = None
-        part.recorded = part.stage
+        part.recorded = Bucket.OPEN
         self._show()
 
     async def _stays(self, part: Fulfillment, leaving: Leaving) -> None:

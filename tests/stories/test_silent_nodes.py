@@ -187,8 +187,8 @@ async def test_the_silent_node_is_the_last_resort(shop: Shop) -> None:
     await shop.agrees(order)
 
 
-async def test_where_the_rule_says_case_nothing_is_taken_from_the_node(shop_with: ShopWith) -> None:
-    """The other node has the units, and a person decides."""
+async def test_where_the_rule_says_case_a_person_decides(shop_with: ShopWith) -> None:
+    """The other node has the units, and nothing is taken from the silent one before somebody says: again."""
     # given
     shop = await shop_with(node_accept_s=1)
     await _rule(shop, {"action": "case"})
@@ -199,7 +199,32 @@ async def test_where_the_rule_says_case_nothing_is_taken_from_the_node(shop_with
     # then
     assert [part["state"] for part in await shop.parts(order)] == ["submitted"]
     assert "fulfillment.recalled" not in await shop.events(order)
-    assert (await shop.sees_through(order)).status == "completed"
+    await shop.retry(order)
+    mid = await _at(shop, order, "MID", stage="released")
+    await shop.ships(order, mid)
+    await shop.delivers(order, mid)
+    assert (await order.handle.result()).status == "completed"
+    await shop.agrees(order)
+
+
+async def test_stock_that_arrives_later_is_found_by_a_retry(shop: Shop) -> None:
+    """At first no other node has it; told to look again, the order finds it."""
+    # given
+    await _rule(shop, EAST_IS_SLOW)
+    await shop.stocks("LAMP", EAST=1)
+    order = await shop.place(("LAMP", 1))
+    await _case(shop, order, "node_silent")
+    # when
+    await shop.retry(order, "too-early")
+    await shop.stocks("LAMP", MID=1)
+    await shop.retry(order, "in-time")
+    mid = await _at(shop, order, "MID", stage="released")
+    # then
+    await shop.ships(order, mid)
+    await shop.delivers(order, mid)
+    assert (await order.handle.result()).status == "completed"
+    events = await shop.rests(order)
+    assert events.count("fulfillment.given_up") == 1
 
 
 async def test_the_limit_and_what_follows_are_seen_by_everybody(shop: Shop) -> None:
