@@ -267,7 +267,7 @@ async def short_pick(shop: Shop) -> Order:
 
 async def silent_node(shop: Shop) -> Order:
     """The first node is silent and stops, the next one ships."""
-    await _ruleset(shop, "node_silence", {"nodes": {"EAST": {"accept_s": 1}}})
+    await shop.ruleset("node_silence", {"nodes": {"EAST": {"accept_s": 1}}})
     await shop.stocks("LAMP", EAST=1, MID=1)
     order = await shop.place(("LAMP", 1))
     await _sees_through_elsewhere(shop, order, "MID")
@@ -286,23 +286,13 @@ async def left_node(shop: Shop) -> Order:
 
 async def risk_hold(shop: Shop) -> Order:
     """A risk rule holds the order at acceptance; somebody looks, and it ships."""
-    await _ruleset(shop, "risk", {"rules": [{"name": "any", "when": "units > 0"}]})
+    await shop.ruleset("risk", {"rules": [{"name": "any", "when": "units > 0"}]})
     await shop.stocks("LAMP", EAST=1)
     order = await shop.place(("LAMP", 1))
     await shop.becomes(order, payment_status="authorized", wait_cause="hold")
     await shop.unheld(order)
     await shop.sees_through(order)
     return order
-
-
-async def _ruleset(shop: Shop, kind: str, body: dict[str, Any]) -> None:
-    await shop.sql(
-        "INSERT INTO ruleset_versions (kind, channel, version, owner, body)"
-        " VALUES (:k, :c, 1, 'test', CAST(:b AS jsonb))",
-        k=kind,
-        c=shop.channel,
-        b=json.dumps(body),
-    )
 
 
 async def _sees_through_elsewhere(shop: Shop, order: Order, node: str) -> None:

@@ -1,6 +1,5 @@
 """Risk rules judge an order once, at acceptance: what matches is held for finance; nothing is lost for a wrong rule."""
 
-import json
 from typing import Any
 
 from domain.orders import Actor, ActorKind
@@ -14,13 +13,7 @@ FINN = Actor(kind=ActorKind.PERSON, id="finn", role="finance")
 async def _rules(shop: Shop, *rules: tuple[str, str], version: int = 1) -> None:
     """The ruleset `risk` of this shop's channel, unchecked: as somebody may have written it past the API."""
     body = {"rules": [{"name": name, "when": when} for name, when in rules]}
-    await shop.sql(
-        "INSERT INTO ruleset_versions (kind, channel, version, owner, body)"
-        " VALUES ('risk', :c, :v, 'finance', CAST(:b AS jsonb))",
-        c=shop.channel,
-        v=version,
-        b=json.dumps(body),
-    )
+    await shop.ruleset("risk", body, version)
 
 
 async def _holds(shop: Shop, order: Order) -> list[dict[str, Any]]:
@@ -121,11 +114,7 @@ async def test_a_rule_that_cannot_be_evaluated_holds_for_a_person_and_loses_noth
 async def test_a_document_that_cannot_be_read_holds_too(shop: Shop) -> None:
     """Somebody wrote it past the API."""
     # given
-    await shop.sql(
-        "INSERT INTO ruleset_versions (kind, channel, version, owner, body)"
-        " VALUES ('risk', :c, 1, 'finance', '{\"rules\": 7}')",
-        c=shop.channel,
-    )
+    await shop.ruleset("risk", {"rules": 7})
     await shop.stocks("LAMP", EAST=1)
     # when
     order = await shop.place(("LAMP", 1))

@@ -1,6 +1,5 @@
 """A node is silent beyond its limit: it is asked to stop, and another node ships; silence is never consent."""
 
-import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -12,16 +11,6 @@ from tests.support.shop import Order, Shop, refusal_of
 
 ShopWith = Callable[..., Awaitable[Shop]]
 EAST_IS_SLOW = {"nodes": {"EAST": {"accept_s": 1}}}
-
-
-async def _rule(shop: Shop, body: dict[str, Any]) -> None:
-    """The ruleset `node_silence` of this shop's channel."""
-    await shop.sql(
-        "INSERT INTO ruleset_versions (kind, channel, version, owner, body)"
-        " VALUES ('node_silence', :c, 1, 'fulfillment', CAST(:b AS jsonb))",
-        c=shop.channel,
-        b=json.dumps(body),
-    )
 
 
 async def _at(shop: Shop, order: Order, node: str, **wanted: object) -> dict[str, Any]:
@@ -45,7 +34,7 @@ async def _case(shop: Shop, order: Order, code: str) -> None:
 async def test_what_a_silent_node_does_not_accept_another_node_ships(shop: Shop) -> None:
     """It is asked to stop, its stock is as it was, the promise moves once with the reason, and nothing doubles."""
     # given
-    await _rule(shop, EAST_IS_SLOW)
+    await shop.ruleset("node_silence", EAST_IS_SLOW)
     await shop.stocks("LAMP", EAST=2, MID=5)
     # when
     order = await shop.place(("LAMP", 2))
@@ -78,7 +67,7 @@ async def test_what_a_silent_node_does_not_accept_another_node_ships(shop: Shop)
 async def test_a_late_report_of_a_node_that_was_given_up_is_refused_by_name(shop: Shop, kind: ReportKind) -> None:
     """It changes nothing, and says what to do with the goods."""
     # given
-    await _rule(shop, EAST_IS_SLOW)
+    await shop.ruleset("node_silence", EAST_IS_SLOW)
     await shop.stocks("LAMP", EAST=1, MID=1)
     order = await shop.place(("LAMP", 1))
     mid = await _at(shop, order, "MID", stage="released")
@@ -103,7 +92,7 @@ async def test_a_late_report_of_a_node_that_was_given_up_is_refused_by_name(shop
 async def test_a_node_that_accepted_and_does_not_pack_is_left_too(shop: Shop) -> None:
     """Its longer limit begins with the acceptance."""
     # given
-    await _rule(shop, {"nodes": {"EAST": {"pack_s": 1}}})
+    await shop.ruleset("node_silence", {"nodes": {"EAST": {"pack_s": 1}}})
     await shop.stocks("LAMP", EAST=1, MID=1)
     order = await shop.place(("LAMP", 1))
     (east,) = await shop.released(order)
@@ -121,7 +110,7 @@ async def test_a_node_that_accepted_and_does_not_pack_is_left_too(shop: Shop) ->
 async def test_a_node_that_cannot_stop_any_more_ships_and_a_person_knows(shop: Shop) -> None:
     """Nothing is sourced anew; the case closes once the node goes on."""
     # given
-    await _rule(shop, EAST_IS_SLOW)
+    await shop.ruleset("node_silence", EAST_IS_SLOW)
     await shop.stocks("LAMP", EAST=1, MID=1)
     placed = shop.order(("LAMP", 1))
     shop.control(placed, "warehouses.stop", "too_late")
@@ -143,7 +132,7 @@ async def test_silence_on_the_question_to_stop_is_no_consent(shop_with: ShopWith
     """A case is open and nothing moves; the late consent counts."""
     # given
     shop = await shop_with(node_stop_answer_s=1)
-    await _rule(shop, EAST_IS_SLOW)
+    await shop.ruleset("node_silence", EAST_IS_SLOW)
     await shop.stocks("LAMP", EAST=1, MID=1)
     placed = shop.order(("LAMP", 1))
     shop.control(placed, "warehouses.stop", "answer_follows")
@@ -164,7 +153,7 @@ async def test_silence_on_the_question_to_stop_is_no_consent(shop_with: ShopWith
 async def test_the_silent_node_is_the_last_resort(shop: Shop) -> None:
     """Others took the units while it was asked: it gets the work again, and nobody's order is cancelled for it."""
     # given
-    await _rule(shop, EAST_IS_SLOW)
+    await shop.ruleset("node_silence", EAST_IS_SLOW)
     await shop.stocks("LAMP", EAST=1, MID=1)
     placed = shop.order(("LAMP", 1))
     shop.control(placed, "warehouses.stop", "answer_follows")
@@ -191,7 +180,7 @@ async def test_where_the_rule_says_case_a_person_decides(shop_with: ShopWith) ->
     """The other node has the units, and nothing is taken from the silent one before somebody says: again."""
     # given
     shop = await shop_with(node_accept_s=1)
-    await _rule(shop, {"action": "case"})
+    await shop.ruleset("node_silence", {"action": "case"})
     await shop.stocks("LAMP", EAST=1, MID=1)
     # when
     order = await shop.place(("LAMP", 1))
@@ -210,7 +199,7 @@ async def test_where_the_rule_says_case_a_person_decides(shop_with: ShopWith) ->
 async def test_stock_that_arrives_later_is_found_by_a_retry(shop: Shop) -> None:
     """At first no other node has it; told to look again, the order finds it."""
     # given
-    await _rule(shop, EAST_IS_SLOW)
+    await shop.ruleset("node_silence", EAST_IS_SLOW)
     await shop.stocks("LAMP", EAST=1)
     order = await shop.place(("LAMP", 1))
     await _case(shop, order, "node_silent")
@@ -230,7 +219,7 @@ async def test_stock_that_arrives_later_is_found_by_a_retry(shop: Shop) -> None:
 async def test_the_limit_and_what_follows_are_seen_by_everybody(shop: Shop) -> None:
     """The details of the workflow, and the row that the API shows, name the node's own limit."""
     # given
-    await _rule(shop, {"nodes": {"EAST": {"accept_s": 3600}}})
+    await shop.ruleset("node_silence", {"nodes": {"EAST": {"accept_s": 3600}}})
     await shop.stocks("LAMP", EAST=1)
     # when
     order = await shop.place(("LAMP", 1))
@@ -248,7 +237,7 @@ async def test_the_limit_and_what_follows_are_seen_by_everybody(shop: Shop) -> N
 async def test_a_cancellation_while_the_node_is_asked_meets_its_answer(shop: Shop) -> None:
     """Two questions about the same units are one too many; afterwards the units are cancelled at once."""
     # given
-    await _rule(shop, EAST_IS_SLOW)
+    await shop.ruleset("node_silence", EAST_IS_SLOW)
     await shop.stocks("LAMP", EAST=1, MID=1)
     placed = shop.order(("LAMP", 1))
     shop.control(placed, "warehouses.stop", "answer_follows")

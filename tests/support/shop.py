@@ -120,6 +120,17 @@ class Shop(ShopViews):
             )
         return self
 
+    async def ruleset(self, kind: str, body: dict[str, Any], version: int = 1) -> None:
+        """A ruleset of this shop's own channel, as if somebody had set it: it is not checked here."""
+        await self.sql(
+            "INSERT INTO ruleset_versions (kind, channel, version, owner, body)"
+            " VALUES (:k, :c, :v, 'test', CAST(:b AS jsonb))",
+            k=kind,
+            c=self.channel,
+            v=version,
+            b=json.dumps(body),
+        )
+
     def sku(self, name: str) -> str:
         """This shop's own SKU of that name."""
         return f"{name}-{self.channel}"
