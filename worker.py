@@ -29,6 +29,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from activities.amendments import AmendmentActivities
 from activities.contract import Checkpoint, no_checkpoint
+from activities.leaving import LeavingActivities
 from activities.notifications import WATCH_S, NotificationActivities
 from activities.payments import PaymentActivities
 from activities.records import DirectCommands, RecordActivities
@@ -45,9 +46,11 @@ from store.commands import DueCommand, due_commands, forget_addresses, mark_deli
 from store.control import settle_after_end
 from store.engine import make_engine, transaction
 from store.intake import due_orders, forget_keys
+from store.nodes import recall_frozen
 from store.vault import KeyRing
 from workflows.catalog import PASSTHROUGH, WORKFLOWS
 from workflows.client import connect
+from workflows.messages import leave_payload
 from workflows.starting import TASK_QUEUE, order_workflow_id, start_unanswered
 
 log = structlog.get_logger()
@@ -92,6 +95,7 @@ def make_activities(
     payments = PaymentActivities(engine, providers.payments, checkpoint)
     shipments = ShipmentActivities(engine, providers.warehouses, providers.carriers, vault_keys, checkpoint)
     changes = AmendmentActivities(engine, checkpoint)
+    leaving = LeavingActivities(engine, checkpoint)
     records = RecordActivities(engine, direct_commands, sweep, checkpoint)
     notifications = NotificationActivities(
         engine, providers.notifications, vault_keys, outbox.templates, checkpoint, outbox.watch_s
@@ -120,6 +124,9 @@ def make_activities(
         changes.take_back,
         changes.apply,
         changes.decline,
+        leaving.look,
+        leaving.recall,
+        leaving.settle,
         records.open_command,
         records.settle_command,
         records.open_case,
@@ -253,7 +260,7 @@ async def _poll_until_told(worker: Worker, others: Sequence[int], tell_others: C
 
 
 def make_sweep(engine: AsyncEngine, client: Client, idempotency_days: int) -> Sweep:
-    """What the schedule runs: start lost orders, send lost commands, pass on cases that nobody answered.
+    """What the schedule runs: start lost orders, recall work from frozen nodes, send lost commands, pass cases on.
 
     What does not succeed is due again in 30 seconds, so one failure keeps nobody else waiting. At the end
     idempotency records beyond their time are forgotten, a bounded number each time.
@@ -264,6 +271,7 @@ def make_sweep(engine: AsyncEngine, client: Client, idempotency_days: int) -> Sw
         started = 0
         for place in await transaction(engine, lambda c: due_orders(c, SWEEP_BATCH)):
             started += time.monotonic() < until and await _start_again(client, place)
+        await transaction(engine, lambda c: recall_frozen(c, leave_payload, SWEEP_BATCH))
         sent = 0
         for command in await transaction(engine, lambda c: due_commands(c, SWEEP_BATCH)):
             sent += time.monotonic() < until and await _send_again(engine, client, command)

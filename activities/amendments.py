@@ -356,7 +356,8 @@ async def _take(change: OrderChange, taken: tuple[TakenPart, ...], key: str) -> 
             state, stage, deadline = FulfillmentState.CANCELLED, Bucket.CANCELLED, change.now
         else:
             await fulfillment.cut(connection, part.fulfillment_id, part.units)
-            state, deadline = part.state, deadline_after(part.state, stage, change.rules, change.now)
+            state = part.state
+            deadline = deadline_after(state, stage, change.rules, change.now, row["node_id"])
         await fulfillment.advance(connection, part.fulfillment_id, state, stage, change.now, deadline)
     return freed
 

@@ -261,7 +261,7 @@ async def _resume(change: OrderChange, fulfillment_id: str) -> None:
     """The time for the next step begins now: while it was held nobody was late."""
     row = await fulfillment.read(change.connection, fulfillment_id)
     state, stage = FulfillmentState(row["state"]), Bucket(row["stage"])
-    deadline = deadline_after(state, stage, change.rules, change.now)
+    deadline = deadline_after(state, stage, change.rules, change.now, row["node_id"])
     await fulfillment.advance(change.connection, fulfillment_id, state, stage, change.now, deadline)
 
 

@@ -465,7 +465,7 @@ async def _advance(change: OrderChange, fulfillment_id: str, state: FulfillmentS
     """Give a fulfillment order its next state and move its units along."""
     row = await fulfillment.read(change.connection, fulfillment_id)
     await move_fulfillment(change.connection, fulfillment_id, Bucket(row["stage"]), stage)
-    deadline = deadline_after(state, stage, change.rules, change.now)
+    deadline = deadline_after(state, stage, change.rules, change.now, row["node_id"])
     await fulfillment.advance(change.connection, fulfillment_id, state, stage, change.now, deadline)
     return row
 
@@ -481,7 +481,7 @@ async def _short(change: OrderChange, ask: ShortAsk) -> None:
     await move_lines(connection, ask.order_id, Bucket(row["stage"]), Bucket.OPEN, ask.units)
     if not ask.whole:
         await fulfillment.cut(connection, ask.fulfillment_id, ask.units)
-    deadline = deadline_after(ask.state, ask.stage, change.rules, change.now)
+    deadline = deadline_after(ask.state, ask.stage, change.rules, change.now, row["node_id"])
     await fulfillment.advance(connection, ask.fulfillment_id, ask.state, ask.stage, change.now, deadline)
     units = sum(quantity for _, quantity in ask.units)
     kind = f"fulfillment.{ask.kind}"

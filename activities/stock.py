@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -11,11 +11,12 @@ from temporalio import activity
 
 from activities.contract import Checkpoint, CommandRef, Grant, Stage, grant_token, no_checkpoint, own_grant
 from activities.planning import NOBODY_WAITS, NoPlan, Plan, Rules, make_plan
+from activities.screening import record_screening, recorded_holds, screen
 from activities.waiting import let_wait, noted, placed_in, say_waiting, waiting_in, what_may_wait
 from domain.cut_offs import pinned
 from domain.ids import derived_id
 from domain.lifecycle import FulfillmentState, deadline_after
-from domain.order_state import OrderState
+from domain.order_state import Hold, OrderState
 from domain.orders import SYSTEM, Actor, CancelReason, Frozen, OrderRules, PlaceOrder
 from domain.quantities import Bucket
 from domain.shares import Components
@@ -72,6 +73,7 @@ class StockReserved(Frozen):
     waits_until: datetime | None = None
     placed_by: date | None = None
     placed_until: datetime | None = None
+    holds: tuple[Hold, ...] = ()  # placed with the acceptance
 
 
 class StockShort(Frozen):
@@ -238,16 +240,21 @@ class StockActivities:
         may_wait = await what_may_wait(change, order) if ask.may_wait else NOBODY_WAITS
         plan = await make_plan(connection, order, wanted, named, ask.barred, may_wait, others_took_all=give_up)
         if isinstance(plan, Plan):
-            result: StockReserved | StockShort = await self._hold(change, ask, plan, rules)
+            result: StockReserved | StockShort = await self._hold(change, ask, plan, rules, named["risk"])
         else:
             result = await self._short(change, ask, plan)
         self._checkpoint("stock.reserve", Stage.AFTER_EFFECT)
         return result
 
-    async def _hold(self, change: OrderChange, ask: ReserveAsk, plan: Plan, rules: OrderRules) -> StockReserved:
+    async def _hold(
+        self, change: OrderChange, ask: ReserveAsk, plan: Plan, rules: OrderRules, risk: tuple[str, dict[str, Any]]
+    ) -> StockReserved:
         order_id = change.order_id
         until = await _hold_until(change, rules, first=ask.generation == 1) if plan.held else None
-        if until is not None:
+        screened = screen(change, ask.order, risk) if ask.generation == 1 else None
+        placed = (screened.hold,) if screened and screened.hold else ()
+        if until is not None:  # units that a hold keeps back are kept for it
+            until = max([until, *(hold.deadline for hold in placed)])
             await stock.hold(change.connection, order_id, ask.generation, until, plan.held)
         units = [(line_no, quantity) for line_no, _, _, quantity in plan.held]
         await move_lines(change.connection, order_id, Bucket.OPEN, Bucket.RESERVED, units)
@@ -271,6 +278,8 @@ class StockActivities:
             await self._want_payment(change, ask.order)
             change.say("order.confirmed", units=count, nodes=nodes or ("no node",), promised_by=str(plan.promised_by))
             say_waiting(change, waiting, plan)
+            if screened:
+                await record_screening(change, screened)
         else:
             if until is not None:
                 await stock.hold_until(change.connection, order_id, until)
@@ -292,6 +301,7 @@ class StockActivities:
             waits_until=waiting.until,
             placed_by=plan.placed_by,
             placed_until=plan.placed_until,
+            holds=placed,
         )
 
     async def _recorded(
@@ -320,6 +330,7 @@ class StockActivities:
             waits_until=waiting.until,
             placed_by=placed[0],
             placed_until=placed[1],
+            holds=await recorded_holds(connection, order.order_id) if generation == 1 else (),
         )
 
     async def _want_payment(self, change: OrderChange, order: PlaceOrder) -> None:
@@ -447,9 +458,18 @@ class StockActivities:
 
 
 def _rules_of(named: Rules) -> OrderRules:
-    """The rules that an order pins: its own document, and the cut-offs."""
+    """The rules that an order pins: its own document, the cut-offs, and what follows when a node is silent."""
     version, body = named["order"]
-    return OrderRules.model_validate({**body, "version": version, "cut_offs": pinned(*named["cut_off"])})
+    silence = {**named["node_silence"][1], "version": named["node_silence"][0]}
+    return OrderRules.model_validate(
+        {
+            **body,
+            "version": version,
+            "cut_offs": pinned(*named["cut_off"]),
+            "node_silence": silence,
+            "risk": named["risk"][0],
+        }
+    )
 
 
 async def _hold_until(change: OrderChange, rules: OrderRules, *, first: bool) -> datetime:
@@ -568,6 +588,6 @@ async def _cancel_units(change: OrderChange, ask: CancelAsk, cut: PartCut) -> in
         state, stage, deadline = FulfillmentState.CANCELLED, Bucket.CANCELLED, change.now
     else:
         await fulfillment.cut(change.connection, cut.fulfillment_id, cut.units)
-        state, deadline = cut.state, deadline_after(cut.state, stage, change.rules, change.now)
+        state, deadline = cut.state, deadline_after(cut.state, stage, change.rules, change.now, row["node_id"])
     await fulfillment.advance(change.connection, cut.fulfillment_id, state, stage, change.now, deadline)
     return sum(quantity for _, quantity in cut.units)

@@ -229,6 +229,8 @@ class Action(Answer):
 
     action: str
     available: bool
+    change: str | None = None  # which kind of `amend`
+    until_stage: str | None = None  # possible until the units have passed this stage
     lines: list[PartLine] = []
     tender_id: str | None = None
     hold_id: str | None = None

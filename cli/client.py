@@ -174,6 +174,50 @@ class CaseView(View):
     resolution: Json | None = None
 
 
+class NodeView(View):
+    """A node, and whether it takes new work."""
+
+    id: str
+    name: str
+    region: str = ""
+    enabled: bool = True
+    frozen: bool = False
+    freeze: Json | None = None
+    not_accepted: int = 0
+    recalled: int | None = None
+
+
+class SilenceView(View):
+    """A version of the rules about silent nodes."""
+
+    ruleset: str
+    channel: str
+    version: int
+    owner: str
+    action: str
+    nodes: dict[str, dict[str, int | None]]
+
+
+class RulesetView(View):
+    """A version of the risk rules."""
+
+    ruleset: str
+    channel: str
+    version: int
+    owner: str
+    rules: list[Json]
+
+
+class RiskView(View):
+    """What risk rules say of an order."""
+
+    ruleset: str
+    holds: bool
+    reason: str | None = None
+    matched: list[str] = []
+    failed: list[Json] = []
+
+
 class NoteView(View):
     """A note on an order, as its reader may see it."""
 
@@ -397,6 +441,54 @@ class AccordClient:
         """Tell what a carrier saw. The same `event_id` again changes nothing."""
         body = {"event_id": event_id, "type": kind, "occurred_at": _now(at)}
         return _read(ScanView, await self._send("POST", f"/v1/shipments/{shipment_id}/events", body=body))
+
+    async def list_nodes(self) -> list[NodeView]:
+        """Every node that the caller may see."""
+        return [_read(NodeView, row) for row in (await self._send("GET", "/v1/nodes"))["data"]]
+
+    async def freeze_node(self, node: str, body: Json) -> NodeView:
+        """Give a node no new work: perhaps `reason`, `begins_at`, `ends_at`.
+
+        Raises:
+            ApiProblem: no such node, or no such period.
+        """
+        return _read(NodeView, await self._send("POST", f"/v1/nodes/{node}/freeze", body=body))
+
+    async def unfreeze_node(self, node: str, body: Json) -> NodeView:
+        """Let a node take new work again: perhaps `reason`."""
+        return _read(NodeView, await self._send("POST", f"/v1/nodes/{node}/unfreeze", body=body))
+
+    async def silence_rules(self) -> list[SilenceView]:
+        """What follows when a node is silent, per channel."""
+        return [_read(SilenceView, row) for row in (await self._send("GET", "/v1/rulesets/node-silence"))["data"]]
+
+    async def set_silence_rules(self, body: Json) -> SilenceView:
+        """Say what follows: `action`, and limits of `nodes`, for a `channel`.
+
+        Raises:
+            ApiProblem: there is no such node or channel.
+        """
+        return _read(SilenceView, await self._send("POST", "/v1/rulesets/node-silence/versions", body=body))
+
+    async def risk_rules(self) -> list[RulesetView]:
+        """The risk rules in force, per channel."""
+        return [_read(RulesetView, row) for row in (await self._send("GET", "/v1/rulesets/risk"))["data"]]
+
+    async def set_risk_rules(self, body: Json) -> RulesetView:
+        """Set all rules of a `channel`.
+
+        Raises:
+            ApiProblem: one of them cannot be used, or there is no such channel.
+        """
+        return _read(RulesetView, await self._send("POST", "/v1/rulesets/risk/versions", body=body))
+
+    async def test_risk_rules(self, body: Json) -> RiskView:
+        """What would be held: of an `order_id` or made-up `facts`, by these `rules` or those in force.
+
+        Raises:
+            ApiProblem: a rule cannot be used, or there is no such order.
+        """
+        return _read(RiskView, await self._send("POST", "/v1/rulesets/risk:test", body=body))
 
     async def list_cases(self, limit: int = 50, **filters: str | Sequence[str] | None) -> list[CaseView]:
         """At most `limit` exception cases, the most urgent first; filters as the API names them."""

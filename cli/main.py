@@ -11,14 +11,8 @@ import typer
 from cli import processes, stack
 from cli.output import ExitCode, interrupted, told_errors
 
-HEAVY = (
-    "orders",
-    "demo",
-    "check",
-    "keys",
-    "exceptions",
-    "stock",
-)  # they bring the HTTP client and the database with them
+# They bring the HTTP client and the database with them.
+HEAVY = ("orders", "demo", "check", "keys", "exceptions", "stock", "nodes", "rules")
 SDK_PAUSE_S = 0.3
 """SDK 1.35.0 aborts now and then when a process ends right after it has called: its threads need this long to end."""
 
@@ -71,6 +65,14 @@ def _add_heavy(app: typer.Typer, chosen: tuple[str, ...]) -> None:
         from cli.stock import app as stock_app
 
         app.add_typer(stock_app, name="stock")
+    if "nodes" in chosen:
+        from cli.nodes import app as nodes
+
+        app.add_typer(nodes, name="nodes")
+    if "rules" in chosen:
+        from cli.rules import app as rules
+
+        app.add_typer(rules, name="rules")
     if "keys" in chosen:
         from cli.keys import app as keys
 

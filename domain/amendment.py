@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from domain.cancellation import CancellationInProgress, CancellationPlan, LineUnits, UnknownLine, plan_cancellation
-from domain.cut_offs import check_cut_off, furthest, role_of
+from domain.cut_offs import check_cut_off, furthest
 from domain.holds import OrderOver
 from domain.lifecycle import PaymentState
 from domain.order_state import LineState, OrderState
@@ -29,7 +29,7 @@ from domain.orders import (
     ServiceLevel,
     Split,
 )
-from domain.permissions import Role
+from domain.permissions import Role, role_of
 from domain.quantities import AT_THE_NODE, BEFORE_HAND_OVER, Bucket, units_per_line
 from domain.refusals import OrderRuleError
 from domain.shares import LineShares

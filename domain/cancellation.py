@@ -181,6 +181,7 @@ def _by_answer(state: OrderState) -> tuple[list[Fulfillment], list[Fulfillment],
     waiting = [f for f in parts if f.being_stopped]
     others = [f for f in parts if f not in waiting]
     at_node = [f for f in others if f.stage in AT_THE_NODE or f.in_call]
+    at_node.sort(key=lambda f: (Bucket.ALLOCATED, *AT_THE_NODE).index(f.stage))
     return [f for f in others if f not in at_node], at_node, waiting
 
 

@@ -12,6 +12,7 @@ _WORK = {
     "release_failing": (FulfillmentState.OPEN, FulfillmentState.CANCELLATION_REQUESTED),
     "node_refused": (FulfillmentState.OPEN,),
     "node_silent": (FulfillmentState.SUBMITTED, FulfillmentState.ACCEPTED, FulfillmentState.IN_PROGRESS),
+    "node_frozen": (FulfillmentState.OPEN, FulfillmentState.SUBMITTED),
     "node_silent_on_stop": (FulfillmentState.CANCELLATION_REQUESTED,),
     "stop_failing": (FulfillmentState.CANCELLATION_REQUESTED,),
     "booking_failing": (FulfillmentState.IN_PROGRESS, FulfillmentState.CANCELLATION_REQUESTED),

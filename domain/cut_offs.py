@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from domain.orders import Actor, ActorKind, ChangeKind, CutOffs, OrderRules
-from domain.permissions import EVERY, Role
+from domain.permissions import EVERY, Role, role_of
 from domain.quantities import Bucket
 from domain.refusals import OrderRuleError
 
@@ -66,6 +66,8 @@ def check_cut_off(rules: OrderRules, change: ChangeKind, actor: Actor | None, st
     if actor is not None and actor.kind is ActorKind.SYSTEM:
         return
     role = role_of(actor)
+    if role is None:
+        raise NotInTheRules(f"{change} is not for somebody without a role")
     version, until = limit_of(rules, change, role)
     if until is None:
         raise NotInTheRules(f"{version}: {change} is not for the role {role}")
@@ -75,13 +77,6 @@ def check_cut_off(rules: OrderRules, change: ChangeKind, actor: Actor | None, st
             f"{version}: {change} is possible for the role {role} until the units are {until}; they are {stage}",
             alternative,
         )
-
-
-def role_of(actor: Actor | None) -> str:
-    """The role that counts. Who comes through the engine's own console, or unnamed, acts for operations."""
-    if actor is None or actor.role is None:
-        return Role.OPS
-    return actor.role
 
 
 def furthest(stages: tuple[Bucket, ...]) -> Bucket:

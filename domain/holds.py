@@ -12,7 +12,7 @@ from typing import NamedTuple
 from domain.cancellation import LineUnits, UnknownLine, plan_cancellation
 from domain.lifecycle import Team, next_step
 from domain.order_state import Fulfillment, Hold, OrderState
-from domain.orders import Actor, ActorKind, AtLimit, CancelReason, Frozen, HoldBlock, HoldType
+from domain.orders import AtLimit, CancelReason, Frozen, HoldBlock, HoldType
 from domain.permissions import Role
 from domain.quantities import AT_THE_NODE, BEFORE_HAND_OVER, Bucket
 from domain.refusals import OrderRuleError
@@ -219,11 +219,6 @@ def plan_release(state: OrderState, hold_id: str, role: str | None) -> Hold:
     if role not in roles:
         raise RoleMayNotRelease(f"a {hold.type} hold is released by the roles {', '.join(roles)}")
     return hold
-
-
-def role_of(actor: Actor) -> str | None:
-    """The role in which somebody ends a hold. An operator at the engine's own console acts for operations."""
-    return Role.OPS if actor.kind is ActorKind.OPERATOR else actor.role
 
 
 # --- rejecting ----------------------------------------------------------------------------------------

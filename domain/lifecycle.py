@@ -349,6 +349,8 @@ def _fulfillment_waits(facts: OrderFacts) -> list[Wait]:
         if fulfillment.state not in _FULFILLMENT_WAITS or any(_stops(h, fulfillment) for h in facts.holds):
             continue
         waiting_on, cause, text = _FULFILLMENT_WAITS[fulfillment.state]
+        if facts.rules.leaves_silent_nodes and may_be_silent(fulfillment.state, fulfillment.stage):
+            text += "; else another node is looked for"
         waits.append(_wait(fulfillment, waiting_on, Team.FULFILLMENT, cause, text))
     return waits
 
@@ -487,12 +489,20 @@ def next_step(state: FulfillmentState, stage: Bucket, *, booked: bool) -> HoldBl
     return None
 
 
-def deadline_after(state: FulfillmentState, stage: Bucket, rules: OrderRules, now: datetime) -> datetime:
-    """Until when a fulfillment order may stay in this state before somebody must look."""
+def may_be_silent(state: FulfillmentState, stage: Bucket) -> bool:
+    """Whether it waits for a word of its node: to accept, or to pack."""
+    working = (FulfillmentState.SUBMITTED, FulfillmentState.ACCEPTED, FulfillmentState.IN_PROGRESS)
+    return state in working and stage in (Bucket.RELEASED, Bucket.PICKED)
+
+
+def deadline_after(
+    state: FulfillmentState, stage: Bucket, rules: OrderRules, now: datetime, node_id: str | None = None
+) -> datetime:
+    """Until when a fulfillment order may stay in this state before somebody must look, or its node is given up."""
     seconds = {
         FulfillmentState.OPEN: rules.node_accept_s,
-        FulfillmentState.SUBMITTED: rules.node_accept_s,
+        FulfillmentState.SUBMITTED: rules.accept_limit_s(node_id),
         FulfillmentState.CANCELLATION_REQUESTED: rules.node_stop_answer_s,
         FulfillmentState.SHIPPED: rules.carrier_silence_s,
-    }.get(state, rules.pickup_grace_s if stage is Bucket.PACKED else rules.node_pack_s)
+    }.get(state, rules.pickup_grace_s if stage is Bucket.PACKED else rules.pack_limit_s(node_id))
     return now + timedelta(seconds=seconds)

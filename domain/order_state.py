@@ -24,7 +24,7 @@ from domain.lifecycle import (
     deadline_after,
     derive_header,
 )
-from domain.orders import AtLimit, HoldBlock, HoldType, OrderRules, PlaceOrder
+from domain.orders import AtLimit, HoldBlock, HoldType, OrderRules, PlaceOrder, WhyLeft
 from domain.quantities import Bucket, Buckets, units_per_line
 from domain.shares import Components, LineAmounts, LineShares, freeze
 
@@ -75,6 +75,7 @@ class Fulfillment(BaseModel):
     changing: bool = False  # a change of the order is about its units: it is not released meanwhile
     before_stop: FulfillmentState = FulfillmentState.OPEN  # where it goes on if the node ships the rest, or all
     stop_answer: str | None = None
+    given_up: WhyLeft | None = None  # its units were taken from a node that had not said no
     tracking: TrackingState | None = None
     tracking_number: str | None = None
     seen: dict[TrackingState, datetime] = Field(default_factory=dict)  # the carrier's latest time of each state
@@ -180,6 +181,8 @@ class OrderState(BaseModel):
     holds: dict[str, Hold] = Field(default_factory=dict)  # those that have ended too
     placements: tuple[tuple[int, str, int], ...] = ()  # held units: line number, node, units
     barred: tuple[tuple[str, str], ...] = ()  # nodes that were short: node, SKU
+    avoided: tuple[tuple[str, str], ...] = ()  # nodes that were left, the last resort: node, SKU
+    sourced_for: str | None = None  # why open units are without a node, where that is no short pick
     amending: str | None = None  # the command whose change is under way
     requested_by: date | None = None  # the day that the customer wants it by
     generation: int = 1
@@ -321,7 +324,7 @@ class OrderState(BaseModel):
         """Give a fulfillment order its next state, and move its units along."""
         self.move(part.lines, part.stage, stage)
         part.state, part.stage = state, stage
-        part.since, part.deadline = now, deadline_after(state, stage, self.rules, now)
+        part.since, part.deadline = now, deadline_after(state, stage, self.rules, now, part.node_id)
         self.changed_at = now
 
     def cut(self, part: Fulfillment, units: tuple[tuple[int, int], ...], target: Bucket) -> None:

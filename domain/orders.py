@@ -165,10 +165,45 @@ class CutOffs(Frozen):
     until: dict[ChangeKind, dict[str, Bucket]] = Field(default_factory=dict)
 
 
+class AtSilence(StrEnum):
+    """What happens when a node has been silent beyond its limit."""
+
+    RE_SOURCE = "re_source"  # it is asked to stop, and another node ships; a case where there is no other
+    CASE = "case"  # a person looks, and may have another node looked for
+
+
+LimitS = Annotated[int, Field(ge=1, le=30 * 86_400, strict=True)]
+"""A limit for one step, in seconds."""
+
+
+class NodeLimits(Frozen):
+    """How long one node may be silent. Seconds; without one, the limit of all nodes."""
+
+    accept_s: LimitS | None = None
+    pack_s: LimitS | None = None
+
+
+class NodeSilence(Frozen):
+    """The ruleset `node_silence`. The limits of all nodes are `node_accept_s` and `node_pack_s`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: str = "node_silence@1"
+    action: AtSilence = AtSilence.RE_SOURCE
+    nodes: dict[str, NodeLimits] = Field(default_factory=dict)
+
+
+class WhyLeft(StrEnum):
+    """Why units were taken from a node that had not said no."""
+
+    SILENT = "node_silent"
+    FROZEN = "node_frozen"  # it takes no new work
+
+
 class OrderRules(Frozen):
     """Durations and limits of one order, pinned at acceptance. Seconds; from the `order` ruleset.
 
-    `cut_offs` is a ruleset of its own, pinned with them.
+    `cut_offs` and `node_silence` are rulesets of their own, pinned with them.
     """
 
     version: str = "order@1"
@@ -189,6 +224,28 @@ class OrderRules(Frozen):
     priority: int = 0  # who waits for the same supply is served by priority, highest first, then by age
     shipping_prices: dict[ServiceLevel, Minor] = Field(default_factory=dict)  # of a whole order, before tax
     cut_offs: CutOffs | None = None  # orders from before there were any may be changed as cancellation allows
+    node_silence: NodeSilence | None = None  # orders from before there were any only open a case
+
+    risk: str | None = None  # the version of the risk rules that it was judged by
+
+    def accept_limit_s(self, node_id: str | None) -> int:
+        """How long this node may take to accept."""
+        own = self._limits(node_id).accept_s
+        return self.node_accept_s if own is None else own
+
+    def pack_limit_s(self, node_id: str | None) -> int:
+        """How long this node may take for the next step until the parcel is packed."""
+        own = self._limits(node_id).pack_s
+        return self.node_pack_s if own is None else own
+
+    def _limits(self, node_id: str | None) -> NodeLimits:
+        known = self.node_silence.nodes if self.node_silence else {}
+        return known.get(node_id or "", NodeLimits())
+
+    @property
+    def leaves_silent_nodes(self) -> bool:
+        """Whether the units of a node that is silent for too long go elsewhere."""
+        return self.node_silence is not None and self.node_silence.action is AtSilence.RE_SOURCE
 
 
 class ReportKind(StrEnum):

@@ -118,6 +118,12 @@ _BUYERS = {
 _HOLDERS = {Role.SERVICE: Rule.OWN_CHANNEL, Role.OPS: Rule.ANYTHING}
 _FLOOR = {Role.WAREHOUSE: Rule.OWN_NODE, Role.OPS: Rule.ANYTHING}
 _FLOOR_READERS = {**_FLOOR, Role.AUDITOR: Rule.ANYTHING}
+_NODE_KEEPERS = {Role.WAREHOUSE: Rule.OWN_NODE, Role.INVENTORY: Rule.OWN_NODE, Role.OPS: Rule.ANYTHING}
+_NODE_READERS = {**_NODE_KEEPERS, Role.AUDITOR: Rule.ANYTHING}
+_OPERATORS = {Role.OPS: Rule.ANYTHING, Role.AUDITOR: Rule.ANYTHING}
+# The owner team of the ruleset sets it.
+_RISK_TESTERS = {Role.FINANCE: Rule.ANYTHING, Role.OPS: Rule.ANYTHING}
+_RISK_READERS = {**_RISK_TESTERS, Role.AUDITOR: Rule.ANYTHING}
 _EXPLAINERS = {
     Role.SERVICE: Rule.OWN_CHANNEL,
     Role.COMMERCE: Rule.ANYTHING,
@@ -186,6 +192,14 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
             _one("getFulfillmentOrder", "Read one fulfillment order", "Fulfillment", _FLOOR_READERS),
             _one("reportFulfillment", "Report what a node did", "Fulfillment", _FLOOR, "node_report"),
             _one("recordShipmentEvent", "Record a carrier's event", "Fulfillment", _FLOOR, "carrier_event"),
+            _one("listNodes", "List nodes, and which are frozen", "Nodes", _NODE_READERS),
+            _one("freezeNode", "Give a node no new work", "Nodes", _NODE_KEEPERS),
+            _one("unfreezeNode", "Let a node take new work again", "Nodes", _NODE_KEEPERS),
+            _one("getSilenceRules", "Read what follows when a node is silent", "Rulesets", _OPERATORS),
+            _one("setSilenceRules", "Say what follows when a node is silent", "Rulesets", {Role.OPS: Rule.ANYTHING}),
+            _one("getRiskRules", "Read the risk rules in force", "Rulesets", _RISK_READERS),
+            _one("setRiskRules", "Set the risk rules of a channel", "Rulesets", {Role.FINANCE: Rule.ANYTHING}),
+            _one("testRiskRules", "Try risk rules on an order", "Rulesets", _RISK_TESTERS),
             _one("listDecisions", "List the decisions made for an order", "Decisions", _EXPLAINERS),
             _one("getDecision", "Read why something was decided", "Decisions", _EXPLAINERS),
             _one("listExceptions", "The queue of exception cases", "Exceptions", _CASE_READERS),
@@ -266,6 +280,18 @@ def ship_to_view(principal: Principal, node_id: str) -> Personal:
     if Personal.SHIP_TO in views and (node_id in principal.nodes or EVERY in principal.nodes):
         return Personal.FULL
     return Personal.MASKED if Personal.MASKED in views else Personal.NONE
+
+
+def role_of(actor: Actor | None) -> str | None:
+    """The role in which somebody acts within an order; None for who has none.
+
+    An operator at the engine's own console acts for operations. So does whoever is not named yet: a message without
+    an actor did not come through the API; the row of its command has the last word. Nobody else gets a role that is
+    not recorded.
+    """
+    if actor is None or actor.kind is ActorKind.OPERATOR:
+        return Role.OPS
+    return actor.role
 
 
 def acting_role(principal: Principal, operation_id: str) -> Role | None:

@@ -38,6 +38,7 @@ SELECT o.order_id, o.order_number, o.channel, o.external_ref, o.customer_ref, o.
   (SELECT coalesce(json_agg(json_build_object('promised_by', p.promised_by, 'cause', p.cause,
        'at', p.created_at, 'ruleset', p.ruleset) ORDER BY p.promise_no, p.version), '[]')
      FROM promises p WHERE p.order_id = o.order_id) AS promises,
+  o.rules, EXISTS (SELECT 1 FROM amendments a WHERE a.order_id = o.order_id AND a.live) AS amending,
   v.key_version, v.wrapped_key, v.sealed
   FROM orders o LEFT JOIN customer_vault v ON v.order_id = o.order_id
 """  # noqa: S608 - constants only

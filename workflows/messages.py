@@ -5,7 +5,7 @@ one outcome for ever, whichever way the command came in. Fields may be added wit
 """
 
 from datetime import datetime
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, Protocol
 
 from pydantic import Field, StringConstraints
 
@@ -318,6 +318,41 @@ class PaymentEventOutcome(Frozen):
     state: str
     order_version: int
     decline_code: str | None = None
+    why: str | None = None
+
+
+class LeaveNode(Frozen):
+    """Source a fulfillment order that its frozen node has not accepted again, without that node."""
+
+    command_id: CommandKey
+    fulfillment_id: str
+    actor: Actor | None = None
+
+
+def leave_payload(work: "LeavingWork") -> str:
+    """The command for one fulfillment order of a frozen node, as it is stored and sent."""
+    return LeaveNode(command_id=work.command_id, fulfillment_id=work.fulfillment_id).model_dump_json()
+
+
+class LeavingWork(Protocol):
+    """A fulfillment order that must leave its node, and the id of the command that says so."""
+
+    @property
+    def command_id(self) -> str:
+        """Id of the command."""
+
+    @property
+    def fulfillment_id(self) -> str:
+        """Id of the fulfillment order."""
+
+
+class LeaveOutcome(Frozen):
+    """Whether the node is being left; `applied` is False where it has accepted, or is asked to stop already."""
+
+    applied: bool
+    fulfillment_id: str
+    node_id: str
+    order_version: int
     why: str | None = None
 
 

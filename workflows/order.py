@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from temporalio import workflow
 
-from workflows.order_supply import OrderSupply
+from workflows.order_silence import OrderSilence
 
 with workflow.unsafe.imports_passed_through():
     from activities.payments import EXCEEDS_AUTHORIZATION, MoneyAsk, MoneyMoved, PaymentActivities
@@ -26,7 +26,7 @@ LOST_PAUSE = timedelta(seconds=5)
 
 
 @workflow.defn(name="Order")
-class Order(OrderSupply):
+class Order(OrderSilence):
     """Reserve, secure the payment, allocate, ship from every node at its own pace, settle."""
 
     @workflow.init
@@ -67,6 +67,7 @@ class Order(OrderSupply):
             self._note_reserved(outcome)
             self._grants["authorize"] = outcome.grant
             self.s.promised_by, self.s.promised_until = outcome.promised_by, outcome.promised_until
+            self.s.holds |= {hold.hold_id: hold for hold in outcome.holds}
             nodes = tuple(sorted({p.node_id for p in outcome.placements}))
             self.s.acceptance = Accepted(
                 order_version=outcome.version,
@@ -86,6 +87,8 @@ class Order(OrderSupply):
                 order_version=outcome.version,
                 lines=tuple(ShortLine(*line) for line in outcome.lines),
             ).model_dump_json()
+        if self.s.holds:
+            self._show()
         self._describe()
 
     # --- payment --------------------------------------------------------------------------------------
@@ -178,17 +181,20 @@ class Order(OrderSupply):
             order=self.s.order,
             generation=self.s.generation,
             open_units=units_to_source(self.s),
-            barred=self.s.barred,
-            may_wait=may_wait(self.s),
-            cause="short_pick" if self.s.barred else "reservation_expired",
+            barred=(*self.s.barred, *self.s.avoided),
+            may_wait=may_wait(self.s) and not self.s.avoided,  # a node that was left is better than waiting
+            cause=self.s.sourced_for or ("short_pick" if self.s.barred else "reservation_expired"),
         )
         outcome = await self._database(StockActivities.reserve, ask, "Hold the units again")
         if isinstance(outcome, StockReserved):
             self._note_reserved(outcome)
             self.s.current_by, self.s.current_until = outcome.promised_by, outcome.promised_until
+            self.s.sourced_for = None
         self._deciding = False
         if isinstance(outcome, StockReserved):
             self._show_waiting(outcome)
+        elif self.s.avoided:
+            self.s.avoided = ()  # next time with the nodes that were left: late is better than never
         else:
             await self._do_without(outcome)
 

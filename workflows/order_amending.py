@@ -37,7 +37,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.ids import derived_id
     from domain.lifecycle import PaymentState
     from domain.order_state import Fulfillment, LineState, Tender
-    from domain.orders import Actor, ActorKind
+    from domain.orders import OPERATOR, Actor
     from domain.quantities import Bucket, Buckets
     from domain.refusals import OrderRuleError
     from workflows.messages import (
@@ -110,7 +110,7 @@ class OrderAmending(OrderPaying):
     )
     def preview_amend(self, command: AmendOrder) -> AmendPreview | AmendRefused:
         """The plan that `amend` would carry out now, or its refusal."""
-        who = command.actor or Actor(kind=ActorKind.PERSON, id="preview")
+        who = command.actor or OPERATOR
         try:
             plan = self._plan_change(command, who)
         except OrderRuleError as refusal:

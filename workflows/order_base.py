@@ -95,6 +95,10 @@ class OrderBase:
         self.s.attention = {**self.s.attention, code: workflow.now()}
         self._show()
 
+    def _is_free(self) -> bool:
+        """Whether no decision is being written and no change is under way: it may move the same units."""
+        return not self._deciding and self.s.amending is None
+
     def _note_held(self, units: Sequence[tuple[int, str, int]], until: datetime | None) -> None:
         """Open units (line number, node, units) are held at nodes until then; none are where there is no time."""
         if until is None or not units:

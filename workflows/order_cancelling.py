@@ -20,7 +20,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.ids import derived_id
     from domain.lifecycle import FulfillmentState, PaymentState
     from domain.order_state import Fulfillment
-    from domain.orders import SYSTEM, Actor, ActorKind, CancelReason, RefundWish, ReportKind
+    from domain.orders import OPERATOR, SYSTEM, Actor, ActorKind, CancelReason, RefundWish, ReportKind
     from domain.quantities import Bucket, units_per_line
     from domain.refusals import OrderRuleError
     from domain.shares import Components
@@ -378,7 +378,7 @@ class OrderCancelling(OrderDesk):
         refund: RefundWish = "full",
     ) -> CancellationPlan | CancelRefused:
         """The plan that `cancel` would carry out now for somebody in this role, or its refusal."""
-        who = Actor(kind=ActorKind.PERSON, id="preview", role=role)
+        who = Actor(kind=ActorKind.PERSON, id="preview", role=role) if role else OPERATOR
         wish = CancelOrder(command_id="preview", lines=lines, restock=restock, refund=refund)
         try:
             return self._plan_cancel(wish, who)

@@ -44,6 +44,7 @@ with workflow.unsafe.imports_passed_through():
         AmendOrder,
         CancelOrder,
         CarrierEvent,
+        LeaveNode,
         NodeReport,
         PaymentEvent,
         PlaceHold,
@@ -62,6 +63,7 @@ COMMANDS: Mapping[str, type[BaseModel]] = {
     "payment_event": PaymentEvent,
     "retry_now": RetryNow,
     "supply_arrived": SupplyArrived,
+    "leave_node": LeaveNode,
 }
 C = TypeVar(
     "C",
@@ -74,6 +76,7 @@ C = TypeVar(
     PaymentEvent,
     RetryNow,
     SupplyArrived,
+    LeaveNode,
 )
 D = TypeVar("D", bound=OrderBase)
 O = TypeVar("O", bound=BaseModel)  # noqa: E741 - O for outcome, beside C for command

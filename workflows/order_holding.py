@@ -22,12 +22,12 @@ with workflow.unsafe.imports_passed_through():
         plan_rejection,
         plan_release,
         rejection_reason,
-        role_of,
     )
     from domain.ids import derived_id
     from domain.lifecycle import HoldState
     from domain.order_state import Hold
     from domain.orders import OPERATOR, SYSTEM, Actor, AtLimit, HoldBlock
+    from domain.permissions import role_of
     from domain.refusals import OrderRuleError
     from workflows.messages import CancelOrder, HoldOutcome, LineUnits, PlaceHold, ReleaseHold
 

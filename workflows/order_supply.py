@@ -74,10 +74,6 @@ class OrderSupply(OrderAmending):
         while self.s.acceptance is None or not self._is_free():
             await workflow.wait_condition(lambda: self.s.acceptance is not None and self._is_free())
 
-    def _is_free(self) -> bool:
-        """Whether no decision is being written and no change is under way: it may move the same units."""
-        return not self._deciding and self.s.amending is None
-
     async def _fill(self, actor: Actor = SYSTEM, command: CommandRef | None = None) -> SupplyTaken:
         """Hold what waits and a node has by now. Call it when no decision is being written."""
         self.s.generation += 1

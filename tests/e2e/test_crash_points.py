@@ -51,6 +51,7 @@ CHANGED = Journey(
     journeys.change_at_node, "completed", (*MORE, ("label", 0), ("release", 0), ("release", 0), ("stop", 0))
 )
 NOT_CHANGED = Journey(journeys.change_in_vain, "completed", SENT)
+LEFT = Journey(journeys.leave, "completed", (*SENT, ("release", 0), ("stop", 0)))
 REFUSED = Journey(journeys.refuse_and_retry, "completed", SENT, controls=(("warehouses.decline", 1),))
 
 POINTS: Mapping[str, tuple[tuple[Stage, ...], Journey]] = {
@@ -82,6 +83,9 @@ POINTS: Mapping[str, tuple[tuple[Stage, ...], Journey]] = {
     "amendments.take_back": (OWN, CHANGED),
     "amendments.apply": (OWN, CHANGED),
     "amendments.decline": (OWN, NOT_CHANGED),
+    "leaving.look": (ASKED, LEFT),
+    "leaving.recall": (OWN, LEFT),
+    "leaving.settle": (OWN, LEFT),
 }
 OF_NO_ORDER = frozenset({"records.sweep", "notifications.deliver"})
 """Chores: the outages of the engine are the test of the sweep, `test_notices.py` has the cells of the outbox."""

@@ -1,5 +1,7 @@
 """Changes of an order in flight over HTTP: tried first, done, declined, refused, listed."""
 
+from typing import Any
+
 from tests.support.front_desk import FrontDesk
 
 WAIT = {"prefer": "wait=15"}
@@ -111,3 +113,48 @@ async def test_the_preview_names_the_deltas_of_price_tax_and_shipping(desk: Fron
     assert done.json()["money"] == plan["money"]
     assert (await agent.get(f"/v1/orders/{order['id']}")).json()["totals"]["owed_minor"] == 3026
     assert wrong.status_code == 422
+
+
+async def test_what_can_be_changed_is_offered_by_the_cut_off_rules_and_role(desk: FrontDesk) -> None:
+    """The node has the work: a storefront may not have fewer any more, service may; each with why and what instead."""
+    # given
+    order = await desk.place(("LAMP", 2))
+    await desk.at_node(order["id"])
+
+    async def offered(role: str) -> dict[str, dict[str, Any]]:
+        snapshot = (await (await desk.known(role)).get(f"/v1/orders/{order['id']}")).json()
+        return {action.get("change", action["action"]): action for action in snapshot["available_actions"]}
+
+    # when
+    shop, service = await offered("storefront"), await offered("service")
+    # then
+    assert shop["cancel"] == {
+        "action": "cancel",
+        "available": True,
+        "lines": [{"line": 1, "quantity": 2}],
+        "until_stage": "packed",
+    }
+    assert shop["decrease"] == {
+        "action": "amend",
+        "available": False,
+        "change": "decrease",
+        "lines": [{"line": 1, "quantity": 2}],
+        "reason": "cut_off_passed",
+        "detail": "cut_off@1: decrease is possible for the role storefront until the units are allocated;"
+        " they are released",
+        "alternative": "cancel",
+    }
+    assert service["decrease"] == {
+        "action": "amend",
+        "available": True,
+        "change": "decrease",
+        "lines": [{"line": 1, "quantity": 1}],
+        "until_stage": "packed",
+    }
+    assert service["increase"]["until_stage"] == "shipped"
+    assert (await (await desk.known("auditor")).get(f"/v1/orders/{order['id']}")).json()["available_actions"] == []
+    fewer = {"changes": [{"op": "set_quantity", "line": 1, "quantity": 1}]}
+    refused = await (await desk.known("storefront")).post(f"/v1/orders/{order['id']}/amendments", fewer)
+    told = refused.json()
+    names = ("reason", "detail", "alternative")
+    assert [told[name] for name in names] == [shop["decrease"][name] for name in names]

@@ -243,7 +243,7 @@ async def test_what_a_case_does_not_allow_is_refused_by_name(desk: FrontDesk) ->
     """A choice that its kind does not have; anything on a closed one; and nothing is stored."""
     order = await desk.place(("LAMP", 1))
     await desk.at_node(order["id"])
-    case = await planted(desk, order["id"], "node_silent")
+    case = await planted(desk, order["id"], "promise_late")
     ops = await desk.known("ops")
     status, body = await resolve(ops, case, "retry")
     assert (status, body["reason"], body["alternative"]) == (409, "choice_not_offered", "cancel")
@@ -381,11 +381,13 @@ async def with_rules(desk: FrontDesk, **rules: Any) -> FrontDesk:
 async def test_a_silent_node_is_asked_to_stop_and_its_answer_counts(desk: FrontDesk) -> None:
     """Cancelling goods at a node is a request: 202 until the node has spoken; the case is the node's no longer."""
     hasty = await with_rules(desk, node_accept_s=1)
+    ops = await hasty.known("ops")
+    rule = {"channel": hasty.shop.channel, "action": "case"}  # else another node would ship
+    assert (await ops.post("/v1/rulesets/node-silence/versions", rule)).status_code == 201
     order = await hasty.place(("LAMP", 1))
     hasty.shop.simulation.set_control("warehouses.stop", "answer_follows", order["id"])
     case = await case_of(hasty, order["id"], "node_silent")
-    ops = await hasty.known("ops")
-    assert case["choices"] == ["cancel", "dismiss"]
+    assert case["choices"] == ["retry", "cancel", "dismiss"]
     status, body = await resolve(ops, case["id"], "cancel", {"prefer": "wait=1"})
     assert (status, body["state"], body["resolution"]["state"]) == (202, "resolved", "requested")
     part = await hasty.at_node(order["id"], "cancellation_requested")

@@ -46,6 +46,7 @@ class Objects:
     shipment_id: str
     decision_id: str
     exception_id: str = "exc_nothing"
+    node_id: str = "EAST"
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +92,14 @@ def request_of(operation_id: str, objects: Objects, desk: FrontDesk) -> tuple[st
         "getFulfillmentOrder": ("GET", f"/v1/fulfillment-orders/{objects.fulfillment_id}", None),
         "reportFulfillment": ("POST", f"/v1/fulfillment-orders/{objects.fulfillment_id}/reports", report),
         "recordShipmentEvent": ("POST", f"/v1/shipments/{objects.shipment_id}/events", scan),
+        "listNodes": ("GET", "/v1/nodes", None),
+        "freezeNode": ("POST", f"/v1/nodes/{objects.node_id}/freeze", {"begins_at": "2999-01-01T00:00:00Z"}),
+        "unfreezeNode": ("POST", f"/v1/nodes/{objects.node_id}/unfreeze", {}),
+        "getSilenceRules": ("GET", "/v1/rulesets/node-silence", None),
+        "setSilenceRules": ("POST", "/v1/rulesets/node-silence/versions", {"channel": desk.shop.channel}),
+        "getRiskRules": ("GET", "/v1/rulesets/risk", None),
+        "setRiskRules": ("POST", "/v1/rulesets/risk/versions", {"channel": desk.shop.channel, "rules": []}),
+        "testRiskRules": ("POST", "/v1/rulesets/risk:test", {"order_id": objects.order_id}),
         "listDecisions": ("GET", f"{order}/decisions", None),
         "getDecision": ("GET", f"/v1/decisions/{objects.decision_id}", None),
         "listExceptions": ("GET", "/v1/exceptions?limit=200", None),
@@ -112,6 +121,8 @@ WHEN_ALLOWED = {
     "createOrder": 409,  # out of stock: the request got as far as the order's own rules
     "getCancellation": 404,  # of this order there is none
     "getAmendment": 404,  # of this order there is none
+    "setRiskRules": 201,
+    "setSilenceRules": 201,
     "placeHold": 409,  # it was scheduled long ago
     "getHold": 404,
     "releaseHold": 404,
@@ -124,15 +135,16 @@ WHEN_ALLOWED = {
     "setBackorder": 404,  # no such item
     "resendNotification": 404,  # no such notice
 }
-LISTS = ("listOrders", "listFulfillmentOrders", "listExceptions")
+LISTS = ("listOrders", "listFulfillmentOrders", "listExceptions", "listNodes")
+OF_NODES = ("listNodes", "freezeNode", "unfreezeNode")  # a node has no channel: who is given some may not
 TEAM_ONLY = ("assignException", "resolveException")  # of the cases that a role sees, only its own team's
 
 
-async def caller_of(desk: FrontDesk, role: Role, *, own: bool) -> Caller:
-    """A caller with the role, whose channel and node are those of the objects, or others."""
+async def caller_of(desk: FrontDesk, role: Role, *, own: bool, of_nodes: bool = False) -> Caller:
+    """A caller with the role, whose channel is that of the objects, or another; or whose node is."""
     channels = [desk.shop.channel] if own else ["somebody-elses"]
     nodes = ["EAST"] if own else ["NOWHERE"]
-    if role in (Role.WAREHOUSE, Role.INVENTORY):
+    if of_nodes or role in (Role.WAREHOUSE, Role.INVENTORY):
         channels = []
     else:
         nodes = []
@@ -154,7 +166,8 @@ async def sees(desk: FrontDesk, caller: Caller, operation_id: str, objects: Obje
 @pytest.mark.parametrize("role", PROGRAMS)
 async def test_a_role_meets_its_own_objects(desk: FrontDesk, objects: Objects, role: Role, operation_id: str) -> None:
     """Allowed operations work on own objects; all others are 403 and name the roles that may."""
-    status, body = await sees(desk, await caller_of(desk, role, own=True), operation_id, objects)
+    caller = await caller_of(desk, role, own=True, of_nodes=operation_id in OF_NODES)
+    status, body = await sees(desk, caller, operation_id, objects)
     if role not in OPERATIONS[operation_id].allow:
         assert status == 403
         assert body["needs_role"] == sorted(OPERATIONS[operation_id].allow)
@@ -168,7 +181,7 @@ async def test_a_role_meets_its_own_objects(desk: FrontDesk, objects: Objects, r
     assert status == WHEN_ALLOWED.get(operation_id, 200)
     if operation_id in LISTS:
         listed = {entry["id"] for entry in body["data"]}
-        assert {objects.order_id, objects.fulfillment_id, objects.exception_id} & listed
+        assert {objects.order_id, objects.fulfillment_id, objects.exception_id, objects.node_id} & listed
 
 
 @pytest.mark.parametrize(("role", "operation_id"), ALLOWED)
@@ -176,12 +189,15 @@ async def test_a_role_does_not_meet_what_is_not_its_own(
     desk: FrontDesk, objects: Objects, role: Role, operation_id: str
 ) -> None:
     """What belongs to others looks exactly like what does not exist."""
-    stranger = await caller_of(desk, role, own=False)
+    stranger = await caller_of(desk, role, own=False, of_nodes=operation_id in OF_NODES)
     status, body = await sees(desk, stranger, operation_id, objects)
     if operation_id in LISTS:
         assert (status, body["data"]) == (200, [])
         return
-    if operation_id == "createOrder":
+    if operation_id in ("getRiskRules", "getSilenceRules"):
+        assert {entry["channel"] for entry in body["data"]} <= {"*"}
+        return
+    if operation_id in ("createOrder", "setRiskRules", "setSilenceRules"):
         assert status == 422
         assert "unknown_channel" in {error["code"] for error in body["errors"]}
         return
@@ -331,7 +347,11 @@ async def test_only_what_the_role_may_do_is_offered(desk: FrontDesk, objects: Ob
         caller = await caller_of(desk, role, own=True)
         body = (await caller.get(f"/v1/orders/{objects.order_id}")).json()
         offered[role] = sorted({action["action"] for action in body["available_actions"]})
-    assert offered == {Role.STOREFRONT: ["add_tender", "cancel"], Role.OPS: ["cancel", "place_hold"], Role.AUDITOR: []}
+    assert offered == {
+        Role.STOREFRONT: ["add_tender", "amend", "cancel"],
+        Role.OPS: ["amend", "cancel", "place_hold"],
+        Role.AUDITOR: [],
+    }
 
 
 def test_every_rule_of_the_table_is_used() -> None:

@@ -277,6 +277,47 @@ async def short_pick(shop: Shop) -> Order:
     return order
 
 
+async def silent_node(shop: Shop) -> Order:
+    """The first node is silent and stops, the next one ships."""
+    await shop.ruleset("node_silence", {"nodes": {"EAST": {"accept_s": 1}}})
+    await shop.stocks("LAMP", EAST=1, MID=1)
+    order = await shop.place(("LAMP", 1))
+    await _sees_through_elsewhere(shop, order, "MID")
+    return order
+
+
+async def left_node(shop: Shop) -> Order:
+    """A frozen node gives the work back, the next one ships."""
+    await shop.stocks("LAMP", EAST=1, MID=1)
+    order = await shop.place(("LAMP", 1))
+    (east,) = await shop.released(order)
+    await shop.leaves(order, east)
+    await _sees_through_elsewhere(shop, order, "MID")
+    return order
+
+
+async def risk_hold(shop: Shop) -> Order:
+    """A risk rule holds the order at acceptance; somebody looks, and it ships."""
+    await shop.ruleset("risk", {"rules": [{"name": "any", "when": "units > 0"}]})
+    await shop.stocks("LAMP", EAST=1)
+    order = await shop.place(("LAMP", 1))
+    await shop.becomes(order, payment_status="authorized", wait_cause="hold")
+    await shop.unheld(order)
+    await shop.sees_through(order)
+    return order
+
+
+async def _sees_through_elsewhere(shop: Shop, order: Order, node: str) -> None:
+    async def there() -> dict[str, Any] | None:
+        found = [p for p in await shop.parts(order) if (p["node_id"], p["stage"]) == (node, "released")]
+        return found[0] if found else None
+
+    part = await eventually(there)
+    await shop.ships(order, part)
+    await shop.delivers(order, part)
+    await order.handle.result()
+
+
 async def rejected(shop: Shop) -> Order:
     """The node rejects it and nobody else has it: cancelled."""
     await shop.stocks("LAMP", EAST=1)
@@ -440,6 +481,9 @@ JOURNEYS: dict[str, tuple[Journey, dict[str, int]]] = {
     "hold_limits": (hold_limits, SHORT_HOLD),
     "backordered": (backordered, {"backorder_retry_s": 3}),
     "no_supply": (no_supply, {"backorder_limit_s": 4, "backorder_retry_s": 2}),
+    "silent_node": (silent_node, {}),
+    "left_node": (left_node, {}),
+    "risk_hold": (risk_hold, {}),
     "amended": (amended, {}),
     "amended_at_the_node": (amended_at_the_node, {}),
 }

@@ -69,12 +69,12 @@ def test_a_closed_case_is_neither_given_nor_resolved_nor_passed_on(state: CaseSt
 
 @pytest.mark.parametrize("state", LIVE)
 def test_a_live_case_is_resolved_by_what_its_kind_offers(state: CaseState) -> None:
-    """A refused release can be retried or cancelled; a silent node is not waiting for a retry."""
+    """A refused release can be retried or cancelled; a late promise is not waiting for a retry."""
     for choice in Choice:
         check_resolution(a_case(state), choice)
-    check_resolution(a_case(state, "node_silent"), Choice.CANCEL)
+    check_resolution(a_case(state, "promise_late"), Choice.CANCEL)
     with pytest.raises(ChoiceNotOffered) as refusal:
-        check_resolution(a_case(state, "node_silent"), Choice.RETRY)
+        check_resolution(a_case(state, "promise_late"), Choice.RETRY)
     assert (refusal.value.code, refusal.value.alternative) == ("choice_not_offered", "cancel")
 
 

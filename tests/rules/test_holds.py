@@ -30,13 +30,12 @@ from domain.holds import (
     plan_rejection,
     plan_release,
     rejection_reason,
-    role_of,
     units_to_source,
 )
 from domain.lifecycle import HoldState, derive_header, next_step
 from domain.order_state import Hold, OrderState
 from domain.orders import OPERATOR, Actor, ActorKind, AtLimit, CancelReason, HoldBlock, HoldType
-from domain.permissions import OPERATIONS, Role
+from domain.permissions import OPERATIONS, Role, role_of
 from domain.quantities import BEFORE_HAND_OVER, Bucket
 from domain.refusals import OrderRuleError
 from tests.support.order_states import NOW, order, put, states
@@ -294,6 +293,7 @@ def test_an_operator_at_the_engine_acts_for_operations() -> None:
     assert role_of(OPERATOR) == Role.OPS
     assert role_of(Actor(kind=ActorKind.PERSON, id="ada", role="service")) == Role.SERVICE
     assert role_of(Actor(kind=ActorKind.PERSON, id="ada")) is None
+    assert role_of(None) == Role.OPS  # not named yet: the row of the command will tell
 
 
 def test_a_hold_that_is_not_there_or_has_ended_cannot_be_ended() -> None:

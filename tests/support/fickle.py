@@ -32,6 +32,7 @@ from workflows.messages import (
     AmendOrder,
     CancelOrder,
     CarrierEvent,
+    LeaveNode,
     LineUnits,
     NodeReport,
     PaymentEvent,
@@ -90,7 +91,7 @@ class Fickle:
         parts = await self.shop.parts(order)
         saying = [self._cancel, self._cancel, self._retry, self._pay, self._amend, self._amend, self._amend, self._hold]
         if parts:
-            saying += [self._report, self._report, self._scan]
+            saying += [self._report, self._report, self._scan, self._leave]
         kind, message = self._dice.choice(saying)(order, parts)
         held = await self._live_holds(order)
         if held and self._dice.random() < 0.4:
@@ -176,6 +177,10 @@ class Fickle:
             lines=self._units(2) if short else (),
             cause=self._dice.choice(list(NodeTrouble)),
         )
+
+    def _leave(self, order: Order, parts: list[dict[str, Any]]) -> tuple[str, BaseModel]:
+        part = self._dice.choice(parts)
+        return "leave_node", LeaveNode(command_id=self._id("leave"), fulfillment_id=part["fulfillment_id"])
 
     def _scan(self, order: Order, parts: list[dict[str, Any]]) -> tuple[str, BaseModel]:
         key = self._id("scan")

@@ -153,6 +153,13 @@ async def wait_for_supply(shop: Shop, order: Order) -> None:
     await deliver(shop, order)
 
 
+async def leave(shop: Shop, order: Order) -> None:
+    """Its node takes no new work: it stops, and the next one ships."""
+    first = await _released(shop, order)
+    await insist(lambda: shop.leaves(order, first))
+    await _elsewhere(shop, order, first)
+
+
 async def reject(shop: Shop, order: Order) -> None:
     """The first node rejects the work, the next one ships it."""
     first = await _released(shop, order)

@@ -49,6 +49,8 @@ from workflows.messages import (
     CancelOutcome,
     CarrierEvent,
     HoldOutcome,
+    LeaveNode,
+    LeaveOutcome,
     LineUnits,
     NodeReport,
     OrderClosed,
@@ -117,6 +119,17 @@ class Shop(ShopViews):
                 b=json.dumps(rules),
             )
         return self
+
+    async def ruleset(self, kind: str, body: dict[str, Any], version: int = 1) -> None:
+        """A ruleset of this shop's own channel, as if somebody had set it: it is not checked here."""
+        await self.sql(
+            "INSERT INTO ruleset_versions (kind, channel, version, owner, body)"
+            " VALUES (:k, :c, :v, 'test', CAST(:b AS jsonb))",
+            k=kind,
+            c=self.channel,
+            v=version,
+            b=json.dumps(body),
+        )
 
     def sku(self, name: str) -> str:
         """This shop's own SKU of that name."""
@@ -491,6 +504,11 @@ class Shop(ShopViews):
             h=hashlib.sha256(text.encode()).digest(),
             a=actor.model_dump_json(exclude_none=True),
         )
+
+    async def leaves(self, order: Order, part: dict[str, Any], command_id: str = "leave-1") -> LeaveOutcome:
+        """Somebody has a fulfillment order sourced again, without its node."""
+        message = LeaveNode(command_id=command_id, fulfillment_id=part["fulfillment_id"])
+        return await order.handle.execute_update("leave_node", message, id=command_id, result_type=LeaveOutcome)
 
     async def retry(self, order: Order, command_id: str = "retry-1") -> RetryOutcome:
         """Somebody says: now."""

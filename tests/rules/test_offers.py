@@ -1,0 +1,163 @@
+"""What is offered is what the order would do: the same table, the same codes, held against the plans themselves."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.amendment import AddLine, Change, SetQuantity, SetServiceLevel, SetShipTo, Substitute, plan_amendment
+from domain.cancellation import plan_cancellation
+from domain.cut_offs import STAGES, check_cut_off, furthest, standard
+from domain.offers import BY_LINE, Offer, Standing, offers
+from domain.order_state import OrderState
+from domain.orders import Actor, ActorKind, ChangeKind, CutOffs, OrderRules, ServiceLevel
+from domain.permissions import EVERY, Role
+from domain.quantities import AT_THE_NODE, Bucket
+from domain.refusals import OrderRuleError
+from tests.support.order_states import order, put, states
+
+ADA = Actor(kind=ActorKind.PERSON, id="ada", role=Role.SERVICE)
+MOVES = (ChangeKind.SHIP_TO, ChangeKind.SERVICE_LEVEL)
+WHOLE = (ChangeKind.INCREASE, ChangeKind.ADD_LINE, ChangeKind.SHIP_TO, ChangeKind.SERVICE_LEVEL)
+
+
+def standing_of(state: OrderState) -> Standing:
+    """What the rows of this order say."""
+    stopping: dict[int, dict[Bucket, int]] = {}
+    for part in state.fulfillments.values():
+        if part.being_stopped and part.stage in (Bucket.ALLOCATED, *AT_THE_NODE):
+            for line_no, units in part.lines:
+                stages = stopping.setdefault(line_no, {})
+                stages[part.stage] = stages.get(part.stage, 0) + units
+    lines = {n: {Bucket(b): units for b, units in line.buckets.nonzero().items()} for n, line in state.lines.items()}
+    return Standing(state.rules, lines, stopping)
+
+
+def do(state: OrderState, change: ChangeKind, line_no: int = 1, units: int = 1) -> None:
+    """What happens when somebody asks.
+
+    Raises:
+        OrderRuleError: it is refused.
+    """
+    if change is ChangeKind.CANCEL:
+        plan = plan_cancellation(state, ((line_no, units),))
+        check_cut_off(state.rules, change, ADA, furthest(plan.stages(state)))
+        return
+    line = state.lines[line_no]
+    wanted = line.shares.quantity - line.buckets.cancelled
+    asked: dict[ChangeKind, Change] = {
+        ChangeKind.DECREASE: SetQuantity(line=line_no, quantity=max(0, wanted - units)),
+        ChangeKind.SUBSTITUTE: Substitute(line=line_no, sku="OTHER", quantity=units),
+        ChangeKind.INCREASE: SetQuantity(line=line_no, quantity=wanted + 1),
+        ChangeKind.ADD_LINE: AddLine(sku="NEW", quantity=1, unit_price_minor=100),
+        ChangeKind.SHIP_TO: SetShipTo(country="US", region="NY", zone_id="US-NY"),
+        ChangeKind.SERVICE_LEVEL: SetServiceLevel(service_level=ServiceLevel.EXPRESS),
+    }
+    plan_amendment(state, (asked[change],), ADA)
+
+
+@st.composite
+def ruled(draw: st.DrawFn) -> tuple[OrderState, ChangeKind]:
+    """An order on its way, a change, and a table that allows it until some stage, or not at all."""
+    state, change = draw(states()), draw(st.sampled_from((*BY_LINE, *WHOLE)))
+    until = draw(st.sampled_from((*STAGES, None)))
+    table = {change: {EVERY: until}} if until else {}
+    state.rules = OrderRules(cut_offs=CutOffs(until=table))
+    return state, change
+
+
+@given(ruled())
+def test_what_is_offered_is_done(asked: tuple[OrderState, ChangeKind]) -> None:
+    """For every line and quantity that is named; or for the whole order."""
+    state, change = asked
+    for offer in offers(standing_of(state), change, Role.SERVICE):
+        if offer.available and change in BY_LINE:
+            assert offer.lines
+            for line_no, units in offer.lines:
+                do(state, change, line_no, units)
+        elif offer.available:
+            do(state, change)
+
+
+@given(ruled())
+def test_what_is_not_offered_is_refused(asked: tuple[OrderState, ChangeKind]) -> None:
+    """One unit more than offered is refused, of every line; of the whole order with the very code that was told."""
+    state, change = asked
+    told = offers(standing_of(state), change, Role.SERVICE)
+    possible = dict(next((offer.lines for offer in told if offer.available), ()))
+    if change in BY_LINE:
+        for line_no, line in state.lines.items():
+            wanted = line.shares.quantity - line.buckets.cancelled
+            if change is ChangeKind.DECREASE and possible.get(line_no, 0) >= wanted:
+                continue  # there is no number below none
+            with pytest.raises(OrderRuleError):
+                do(state, change, line_no, possible.get(line_no, 0) + 1)
+    elif not told[0].available and told[0].reason in ("cut_off_passed", "not_in_cut_off_rules", "order_over"):
+        with pytest.raises(OrderRuleError) as refusal:
+            do(state, change)
+        stopping = any(part.being_stopped for part in state.fulfillments.values())
+        first = "cancellation_in_progress" if stopping and change in MOVES else told[0].reason
+        assert refusal.value.code in (told[0].reason, first)  # the plan may meet the node's answer first
+
+
+def _rules() -> OrderRules:
+    return OrderRules(cut_offs=standard().model_copy(update={"version": "cut_off@1"}))
+
+
+def test_the_words_are_those_of_the_refusal_with_what_to_do_instead() -> None:
+    """A shopper may not have fewer of what the node has; service may, until it is packed."""
+    state = order(3)
+    state.rules = _rules()
+    put(state, "EAST", Bucket.RELEASED, (1, 2))
+    shopper = offers(standing_of(state), ChangeKind.DECREASE, Role.SHOPPER)
+    assert shopper == (
+        Offer(ChangeKind.DECREASE, ((1, 1),), Bucket.ALLOCATED),
+        Offer(
+            ChangeKind.DECREASE,
+            ((1, 2),),
+            None,
+            "cut_off_passed",
+            "cut_off@1: decrease is possible for the role shopper until the units are allocated; they are released",
+            "cancel",
+        ),
+    )
+    service = offers(standing_of(state), ChangeKind.DECREASE, Role.SERVICE)
+    assert service == (Offer(ChangeKind.DECREASE, ((1, 2),), Bucket.PACKED),)  # all three would be a cancellation
+    (not_listed,) = offers(standing_of(state), ChangeKind.ADD_LINE, Role.SHOPPER)
+    assert (not_listed.reason, not_listed.detail) == (
+        "not_in_cut_off_rules",
+        "cut_off@1: add_line is not for the role shopper",
+    )
+
+
+def test_one_thing_at_a_time() -> None:
+    """Another change, a declined payment, a node that was asked: each is named."""
+    state = order(2, 2)
+    state.rules = _rules()
+    put(state, "EAST", Bucket.RELEASED, (1, 2))
+    standing = standing_of(state)
+    codes = {
+        "amending": offers(standing._replace(amending=True), ChangeKind.SHIP_TO, Role.SERVICE)[0].reason,
+        "declined": offers(standing._replace(declined=True), ChangeKind.INCREASE, Role.SERVICE)[0].reason,
+        "stopping": offers(standing._replace(stopping={1: {Bucket.RELEASED: 2}}), ChangeKind.SHIP_TO, Role.SERVICE)[
+            0
+        ].reason,
+        "cancelling": [
+            offer.reason
+            for offer in offers(
+                standing._replace(stopping={1: {Bucket.RELEASED: 2}}, amending=True), ChangeKind.CANCEL, Role.SERVICE
+            )
+        ],
+    }
+    assert codes == {
+        "amending": "amendment_in_progress",
+        "declined": "payment_not_secured",
+        "stopping": "cancellation_in_progress",
+        "cancelling": [None, "cancellation_in_progress"],
+    }
+
+
+def test_an_order_from_before_there_were_cut_offs_is_cancelled_and_not_amended() -> None:
+    """As its own rules have it."""
+    state = order(1)
+    assert offers(standing_of(state), ChangeKind.CANCEL, Role.SHOPPER)[0].available
+    assert offers(standing_of(state), ChangeKind.INCREASE, Role.SERVICE)[0].reason == "not_in_cut_off_rules"
