@@ -13,7 +13,8 @@ from domain.orders import ChangeKind, OrderRules
 from domain.permissions import Principal, acting_role, may
 from domain.quantities import AT_THE_NODE, Bucket
 
-AMENDMENTS = tuple(kind for kind in ChangeKind if kind is not ChangeKind.CANCEL)
+_CANCELS = (ChangeKind.CANCEL, ChangeKind.CANCEL_UNREFUNDED, ChangeKind.WRITE_OFF)
+AMENDMENTS = tuple(kind for kind in ChangeKind if kind not in _CANCELS)
 
 
 def available_actions(principal: Principal, order: dict[str, Any]) -> list[dict[str, Any]]:
