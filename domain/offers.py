@@ -52,6 +52,9 @@ class Offer(NamedTuple):
 def offers(standing: Standing, change: ChangeKind, role: str) -> tuple[Offer, ...]:
     """What somebody in this role hears of a change: what is possible first."""
     _, until = limit_of(standing.rules, change, role)
+    live = any(units for stages in standing.lines.values() for stage, units in stages.items() if stage in STAGES)
+    if change is not ChangeKind.CANCEL and not live:
+        return (_over(standing, change),)  # whatever the table says
     if until is None:
         return (_refused(standing, change, role, Bucket.OPEN),)
     if change is not ChangeKind.CANCEL and standing.amending:
