@@ -52,6 +52,7 @@ CHANGED = Journey(
 )
 NOT_CHANGED = Journey(journeys.change_in_vain, "completed", SENT)
 LEFT = Journey(journeys.leave, "completed", (*SENT, ("release", 0), ("stop", 0)))
+LOST = Journey(journeys.lose, "completed", (*SENT, ("label", 0), ("release", 0)))
 REFUSED = Journey(journeys.refuse_and_retry, "completed", SENT, controls=(("warehouses.decline", 1),))
 
 POINTS: Mapping[str, tuple[tuple[Stage, ...], Journey]] = {
@@ -73,6 +74,7 @@ POINTS: Mapping[str, tuple[tuple[Stage, ...], Journey]] = {
     "shipments.stop": (ASKED, CANCELLED),
     "shipments.stop_declined": (OWN, NOT_STOPPED),
     "shipments.void_label": (OWN, CANCELLED_PACKED),
+    "parcels.make_good": (OWN, LOST),
     "records.open_command": (ASKED, CANCELLED),
     "records.settle_command": (OWN, REFUSED),
     "records.open_case": (OWN, REFUSED),

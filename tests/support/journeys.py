@@ -169,6 +169,15 @@ async def reject(shop: Shop, order: Order) -> None:
     await _elsewhere(shop, order, first)
 
 
+async def lose(shop: Shop, order: Order) -> None:
+    """The carrier loses the parcel; its contents are sent again and arrive."""
+    first = await _released(shop, order)
+    await _pack(shop, order, first)
+    await insist(lambda: shop.report(order, first["fulfillment_id"], ReportKind.HANDED_OVER))
+    await insist(lambda: shop.scan(order, first["shipment_id"], CarrierEventType.LOST))
+    await _elsewhere(shop, order, first)
+
+
 async def _elsewhere(shop: Shop, order: Order, first: Part) -> None:
     """The units go out with another fulfillment order."""
     name = first["fulfillment_id"]
