@@ -531,7 +531,7 @@ async def _cancel(change: OrderChange, ask: CancelAsk) -> None:
     if ask.kept and kept:
         await acceptance.keep(connection, order_id, ask.kept_minor)
         await payments.post_kept(connection, order_id, change.currency, ask.key, ask.kept)
-    await crediting.credit(connection, order_id, change.currency, ask.key, ask.credit)
+    await crediting.credit(connection, order_id, change.currency, f"{order_id}:{ask.key}", ask.credit)
     await payments.drop_tenders(connection, ask.untried_tenders)
     if ask.promise_state:
         await control.set_promise_state(connection, order_id, ask.promise_state)

@@ -19,7 +19,7 @@ UPDATE orders SET owed_minor = owed_minor - (SELECT coalesce(sum(less), 0) FROM 
 
 
 async def credit(connection: AsyncConnection, order_id: str, currency: str, key: str, given: Credit | None) -> None:
-    """Write what is credited by now, once per `key`; nothing where there is no credit."""
+    """Write what is credited by now, once per `key` of all orders; nothing where there is no credit."""
     if given is None:
         return
     values = {

@@ -1,5 +1,7 @@
 """Parcels that do not arrive: counted as lost when nobody scans them, and made good by rule or by a person."""
 
+from datetime import timedelta
+
 from temporalio import workflow
 from temporalio.common import RawValue
 
@@ -25,6 +27,12 @@ with workflow.unsafe.imports_passed_through():
     from workflows.messages import CarrierEvent, ChooseRemedy, RemedyOutcome
 
 _PARCEL = "parcel:"
+BEFORE_REMEDY = timedelta(milliseconds=100)
+"""Until then the engine has for good what a parcel's remedy follows from.
+
+Without it a worker could die after the database knows of a scan and of its remedy, and before the engine knows of
+either: what comes next would be decided without them.
+"""
 
 
 class OrderTrouble(OrderShipping):
@@ -82,7 +90,9 @@ class OrderTrouble(OrderShipping):
             if part.recorded in TERMINAL:
                 return
             await self._hear_choice(part)
-            await workflow.wait_condition(self._is_free)  # a change under way may number lines too
+            await workflow.sleep(BEFORE_REMEDY, summary=f"What was told of {part.shipment_id} is kept first")
+            while not self._is_free():  # a change under way may number lines too; all who wait are woken at once
+                await workflow.wait_condition(self._is_free)
             if self._is_in_trouble(part):
                 await self._make_good(part)
 

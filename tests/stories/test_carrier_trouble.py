@@ -166,6 +166,23 @@ async def test_where_nobody_has_the_units_any_more_they_are_refunded(shop: Shop)
     assert "customer" not in ledger
 
 
+async def test_two_orders_that_end_the_same_way_have_each_its_own_credit_memo(shop: Shop) -> None:
+    """What the system decides has the same name in every order; its bookings have not."""
+    # given
+    await shop.stocks("LAMP", EAST=2)
+    orders = [await shop.place(("LAMP", 1)) for _ in range(2)]
+    # when
+    for order in orders:
+        (part,) = await shop.released(order)
+        await shop.ships(order, part)
+        await shop.scan(order, part["shipment_id"], E.LOST)
+    # then
+    for order in orders:
+        await shop.agrees(order)
+        assert await shop.ledger(order) == {}
+        assert shop.effects(order)[-1] == ("refund", 1500)
+
+
 async def test_what_is_sent_again_can_be_lost_again(shop: Shop) -> None:
     """The third one arrives; every lost one is on its line, and nothing is charged or given back."""
     # given
