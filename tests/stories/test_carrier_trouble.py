@@ -166,6 +166,19 @@ async def test_where_nobody_has_the_units_any_more_they_are_refunded(shop: Shop)
     assert "customer" not in ledger
 
 
+async def test_what_is_sent_again_does_not_wait_for_supply(shop: Shop) -> None:
+    """Others may wait for this item; who paid for a parcel that did not arrive gets the money back at once."""
+    # given
+    order, part = await _shipped(shop, stock=1)
+    await shop.lets_wait("LAMP")
+    # when
+    await shop.scan(order, part["shipment_id"], E.LOST)
+    # then
+    events = await shop.rests(order)
+    assert "order.backordered" not in events
+    assert shop.effects(order)[-1] == ("refund", 1500)
+
+
 async def test_two_orders_that_end_the_same_way_have_each_its_own_credit_memo(shop: Shop) -> None:
     """What the system decides has the same name in every order; its bookings have not."""
     # given
