@@ -184,7 +184,7 @@ def test_limits_depend_on_where_the_parcel_is() -> None:
 
     def limit_s(stage: Bucket, tracking: TrackingState, level: ServiceLevel, of: OrderRules = rules) -> float:
         journey = Journey(tracking=tracking, service_level=level)
-        return (deadline_after(FulfillmentState.SHIPPED, stage, of, NOW, journey) - NOW).total_seconds()
+        return (deadline_after(FulfillmentState.SHIPPED, stage, of, NOW, journey=journey) - NOW).total_seconds()
 
     assert limit_s(B.SHIPPED, T.IN_TRANSIT, ServiceLevel.EXPRESS) == 10
     assert limit_s(B.SHIPPED, T.IN_TRANSIT, ServiceLevel.STANDARD) == 1_209_600
