@@ -31,6 +31,7 @@ from activities.amendments import AmendmentActivities
 from activities.contract import Checkpoint, no_checkpoint
 from activities.leaving import LeavingActivities
 from activities.notifications import WATCH_S, NotificationActivities
+from activities.parcels import ParcelActivities
 from activities.payments import PaymentActivities
 from activities.records import DirectCommands, RecordActivities
 from activities.shipments import ShipmentActivities
@@ -94,6 +95,7 @@ def make_activities(
     arrivals = SupplyActivities(engine, checkpoint)
     payments = PaymentActivities(engine, providers.payments, checkpoint)
     shipments = ShipmentActivities(engine, providers.warehouses, providers.carriers, vault_keys, checkpoint)
+    parcels = ParcelActivities(engine, checkpoint)
     changes = AmendmentActivities(engine, checkpoint)
     leaving = LeavingActivities(engine, checkpoint)
     records = RecordActivities(engine, direct_commands, sweep, checkpoint)
@@ -119,6 +121,7 @@ def make_activities(
         shipments.stop,
         shipments.stop_declined,
         shipments.void_label,
+        parcels.make_good,
         changes.preview,
         changes.begin,
         changes.take_back,

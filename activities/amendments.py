@@ -13,13 +13,13 @@ from temporalio import activity
 
 from activities.contract import Checkpoint, CommandRef, Grant, Stage, grant_token, no_checkpoint, own_grant
 from activities.planning import NoPlan, Plan, is_reachable, make_plan
-from domain.amendment import AddedLine
 from domain.lifecycle import FulfillmentState, deadline_after
+from domain.order_state import AddedLine
 from domain.orders import SYSTEM, Actor, ChangeKind, Frozen, PlaceOrder
 from domain.quantities import Bucket
 from store import acceptance, amendments, arrivals, control, fulfillment, holds, payments, stock, supply
 from store.engine import transaction
-from store.lines import move_lines
+from store.lines import add_lines, move_lines
 from store.orders import OrderChange, change_order, finish, lock_order
 
 MAX_RACES = 5
@@ -311,8 +311,7 @@ async def _carry_out(change: OrderChange, ask: Amend) -> Amended:
     await move_lines(connection, order_id, Bucket.BACKORDERED, Bucket.OPEN, ask.backordered_units)
     await move_lines(connection, order_id, Bucket.OPEN, Bucket.CANCELLED, ask.removed)
     await acceptance.owe_less(connection, order_id, ask.no_longer_owed_minor)
-    lines = [(one.line, one.shares, one.extends, one.replaces) for one in ask.added]
-    await amendments.add_lines(connection, order_id, lines)
+    await add_lines(connection, order_id, ask.added)
     await amendments.change_header(connection, ask.order, ask.requested_by)
     plan = await _plan(change, ask) if ask.wanted else None
     await _check_waiting(change, ask)

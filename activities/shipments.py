@@ -20,10 +20,11 @@ from activities.contract import (
     perform,
     retry_me,
 )
-from domain.lifecycle import FulfillmentState, TrackingState, deadline_after
+from domain.cases import FOUND_AFTER_LOSS, PARCEL_RETURNING
+from domain.lifecycle import FulfillmentState, Journey, Team, TrackingState, deadline_after
 from domain.node_trouble import correction_for
 from domain.orders import Actor, ActorKind, CarrierEventType, Frozen, NodeTrouble, ReportKind
-from domain.quantities import Bucket
+from domain.quantities import WITH_THE_CARRIER, Bucket
 from domain.shares import Components
 from providers.carriers import BookRequest, CarrierProvider, LabelOk, VoidLabelRequest
 from providers.outcomes import Absent, NotSent, Ok, ProviderUnavailable, Refused, Unknown
@@ -37,7 +38,7 @@ from providers.warehouses import (
     TooLate,
     WarehouseProvider,
 )
-from store import control, fulfillment, payments, stock
+from store import arrivals, control, fulfillment, payments, stock
 from store.engine import transaction
 from store.lines import move_fulfillment, move_lines
 from store.orders import OrderChange, change_order
@@ -147,6 +148,9 @@ class ScanAsk(Frozen):
     promise_state: str | None  # set by the delivery of the last units
     actor: Actor
     command: CommandRef
+    stage: Bucket | None = None  # where its units go, when it turns back or is back
+    restock: bool = False  # they are at their node and on hand again
+    contradicts: bool = False  # they were made good before: a person has to look
 
 
 class StopAsk(Frozen):
@@ -461,11 +465,18 @@ class ShipmentActivities:
         return Recorded(version=change.version)
 
 
-async def _advance(change: OrderChange, fulfillment_id: str, state: FulfillmentState, stage: Bucket) -> dict[str, Any]:
-    """Give a fulfillment order its next state and move its units along."""
+async def _advance(
+    change: OrderChange,
+    fulfillment_id: str,
+    state: FulfillmentState,
+    stage: Bucket,
+    tracking: TrackingState | None = None,
+) -> dict[str, Any]:
+    """Give a fulfillment order its next state and move its units along; `tracking` is what its parcel becomes."""
     row = await fulfillment.read(change.connection, fulfillment_id)
     await move_fulfillment(change.connection, fulfillment_id, Bucket(row["stage"]), stage)
-    deadline = deadline_after(state, stage, change.rules, change.now, row["node_id"])
+    journey = Journey(tracking=tracking or row["tracking"], service_level=row["service_level"])
+    deadline = deadline_after(state, stage, change.rules, change.now, row["node_id"], journey)
     await fulfillment.advance(change.connection, fulfillment_id, state, stage, change.now, deadline)
     return row
 
@@ -527,18 +538,55 @@ async def _scan(change: OrderChange, ask: ScanAsk) -> None:
         why=ask.why,
     )
     row = await fulfillment.read(connection, ask.fulfillment_id)
-    if stored and not ask.delivered and row["stage"] == Bucket.SHIPPED:  # the carrier is not silent
-        await _advance(change, ask.fulfillment_id, FulfillmentState(row["state"]), Bucket.SHIPPED)
+    stage = Bucket(row["stage"])
+    if stored and not ask.delivered and stage in WITH_THE_CARRIER:  # the carrier is not silent
+        state, next_stage = FulfillmentState(row["state"]), ask.stage or stage
+        await _advance(change, ask.fulfillment_id, state, next_stage, ask.state)
     if stored and ask.state is not None:
         await fulfillment.track(connection, ask.shipment_id, ask.state, ask.occurred_at, handed_over=False)
         if ask.delivered:
             await _advance(change, ask.fulfillment_id, FulfillmentState.CLOSED, Bucket.DELIVERED)
-        kind = "shipment.delivered" if ask.delivered else "shipment.scanned"
-        change.say(kind, ask.actor, None, ask.command.command_id, shipment_id=ask.shipment_id, state=ask.state.value)
+        await _tell_scan(change, ask, ask.state, row)
         if ask.promise_state:
             await control.set_promise_state(connection, ask.order_id, ask.promise_state)
             change.say(f"promise.{ask.promise_state}", promised_by=change.promised_by)
+    if stored and ask.contradicts:
+        detail = f"parcel {ask.shipment_id} is {ask.type} though it was made good: look for its units and money"
+        await _open_case(change, FOUND_AFTER_LOSS, detail)
     change.settle_command(ask.command.record(), ask.actor)
+
+
+_SAID = {
+    TrackingState.LOST: "parcel.lost",
+    TrackingState.DAMAGED: "parcel.damaged",
+    TrackingState.RETURN_TO_SENDER: "parcel.returning",
+    TrackingState.RETURNED: "parcel.returned",
+    TrackingState.DELIVERED: "shipment.delivered",
+}
+
+
+async def _tell_scan(change: OrderChange, ask: ScanAsk, state: TrackingState, row: dict[str, Any]) -> None:
+    """Say what became of the parcel. One that is back puts its units on hand, one on its way back opens a case."""
+    about: dict[str, object] = {"shipment_id": ask.shipment_id, "state": state.value}
+    if ask.restock:
+        lines = await fulfillment.read_lines(change.connection, ask.fulfillment_id)
+        units = [(line_no, sku, row["node_id"], quantity) for line_no, sku, quantity in lines]
+        await stock.take_back(change.connection, ask.order_id, ask.shipment_id, units, ask.actor.id)
+        await arrivals.offer(change.connection, units, (ask.order_id, ask.shipment_id, "returned"))
+        about |= {"node": row["node_id"], "units": sum(quantity for _, _, _, quantity in units)}
+    if state is TrackingState.LOST:
+        about["why"] = "no scan in time" if ask.actor.kind is ActorKind.SYSTEM else "says the carrier"
+    kind = _SAID.get(state, "shipment.scanned") if row["stage"] in WITH_THE_CARRIER else "shipment.scanned"
+    change.say(kind, ask.actor, None, ask.command.command_id, **about)
+    if state is TrackingState.RETURN_TO_SENDER:
+        detail = f"parcel {ask.shipment_id} is brought back: ask the customer; refund it or send it again"
+        await _open_case(change, PARCEL_RETURNING, detail)
+
+
+async def _open_case(change: OrderChange, code: str, detail: str) -> None:
+    owner = Team.SERVICE.value
+    if await control.open_case(change.connection, change.order_id, code, owner, detail, change.version):
+        change.say("order.needs_attention", cause=code, code=code, owner=owner, detail=detail)
 
 
 def _say_declined(change: OrderChange, actor: Actor, node: str, fulfillment_id: str, command_id: str) -> None:

@@ -13,14 +13,14 @@ from activities.contract import Checkpoint, CommandRef, Grant, Stage, grant_toke
 from activities.planning import NOBODY_WAITS, NoPlan, Plan, Rules, make_plan
 from activities.screening import record_screening, recorded_holds, screen
 from activities.waiting import let_wait, noted, placed_in, say_waiting, waiting_in, what_may_wait
-from domain.cut_offs import pinned
+from domain import carrier_trouble, cut_offs
 from domain.ids import derived_id
 from domain.lifecycle import FulfillmentState, deadline_after
-from domain.order_state import Hold, OrderState
+from domain.order_state import Credit, Hold, OrderState
 from domain.orders import SYSTEM, Actor, CancelReason, Frozen, OrderRules, PlaceOrder
-from domain.quantities import Bucket
+from domain.quantities import HANDED_OVER, Bucket
 from domain.shares import Components
-from store import acceptance, arrivals, control, fulfillment, holds, payments, stock
+from store import acceptance, arrivals, control, crediting, fulfillment, holds, payments, stock
 from store.engine import transaction
 from store.lines import move_lines
 from store.orders import OrderChange, change_order, finish, lock_order
@@ -171,6 +171,7 @@ class CancelAsk(Frozen):
     kept_minor: tuple[tuple[int, int], ...] = ()  # line number, amount kept so far of what is cancelled
     kept: Components | None = None  # what this step keeps, by account
     promise_state: str | None = None  # once nothing is left to deliver: withdrawn, or kept or broken by what arrived
+    credit: Credit | None = None  # they were to be sent again for units that did not arrive: those are refunded
     untried_tenders: tuple[str, ...] = ()  # nothing is left to pay, so they will not be sent to their provider
 
     @property
@@ -458,14 +459,15 @@ class StockActivities:
 
 
 def _rules_of(named: Rules) -> OrderRules:
-    """The rules that an order pins: its own document, the cut-offs, and what follows when a node is silent."""
+    """The rules that an order pins: its own document, and those that are rulesets of their own."""
     version, body = named["order"]
     silence = {**named["node_silence"][1], "version": named["node_silence"][0]}
     return OrderRules.model_validate(
         {
             **body,
             "version": version,
-            "cut_offs": pinned(*named["cut_off"]),
+            "cut_offs": cut_offs.pinned(*named["cut_off"]),
+            "carrier_trouble": carrier_trouble.pinned(*named["carrier_trouble"]),
             "node_silence": silence,
             "risk": named["risk"][0],
         }
@@ -529,9 +531,13 @@ async def _cancel(change: OrderChange, ask: CancelAsk) -> None:
     if ask.kept and kept:
         await acceptance.keep(connection, order_id, ask.kept_minor)
         await payments.post_kept(connection, order_id, change.currency, ask.key, ask.kept)
+    await crediting.credit(connection, order_id, change.currency, f"{order_id}:{ask.key}", ask.credit)
     await payments.drop_tenders(connection, ask.untried_tenders)
     if ask.promise_state:
         await control.set_promise_state(connection, order_id, ask.promise_state)
+    if done and ask.credit:
+        amount = ask.credit.worth.total_minor
+        change.say("units.credited", ask.actor, ask.reason, ask.command_id, units=done, amount_minor=amount)
     if done:
         about: dict[str, object] = {"units": done, "reason": ask.reason, "step": ask.step}
         about |= {"kept_minor": kept} if kept else {}
@@ -578,7 +584,7 @@ async def _cancel_units(change: OrderChange, ask: CancelAsk, cut: PartCut) -> in
     """Free units of a fulfillment order; nothing when it has ended already."""
     row = await fulfillment.read(change.connection, cut.fulfillment_id)
     stage = Bucket(row["stage"])
-    if stage in (Bucket.CANCELLED, Bucket.SHIPPED, Bucket.DELIVERED, Bucket.OPEN):
+    if stage in (Bucket.CANCELLED, Bucket.OPEN, *HANDED_OVER):
         return 0
     at_node = [(line_no, row["node_id"], quantity) for line_no, quantity in cut.units]
     freed = await _give_back(change, ask, cut.fulfillment_id, at_node)

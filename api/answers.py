@@ -72,6 +72,8 @@ class LineOut(Answer):
     """One line; `quantities` are the buckets that hold something and sum to `ordered`.
 
     `kept_minor` is what is paid all the same of what is cancelled.
+    `credited_minor` is given back for units that left and did not arrive. A line with `replaces_parcel` is sent
+    again at no charge for such units of the line `replaces_line`; without it, it is another item instead.
     """
 
     line: int
@@ -86,6 +88,9 @@ class LineOut(Answer):
     total_minor: int
     cancelled_minor: int
     kept_minor: int
+    credited_minor: int
+    replaces_line: int | None
+    replaces_parcel: str | None
     quantities: dict[str, int]
     backorder: BackorderOut | None = None
 
@@ -96,6 +101,7 @@ class Totals(Answer):
     ordered_minor: int
     cancelled_minor: int
     kept_minor: int
+    credited_minor: int
     owed_minor: int
     items_minor: int
     discount_minor: int
@@ -154,12 +160,13 @@ class PartLine(Answer):
 
 
 class Part(Answer):
-    """One node's part of the order."""
+    """One node's part of the order. `remedy`: how it was made good that its parcel did not arrive."""
 
     id: str
     node: str
     state: str
     stage: str
+    remedy: str | None
     shipment_id: str
     ship_by: str
     value_minor: int
@@ -176,6 +183,7 @@ class Parcel(Answer):
     state: str
     handed_over_at: str | None
     delivered_at: str | None
+    returned_at: str | None
 
 
 class WaitOut(Answer):

@@ -43,7 +43,7 @@ from store.cases import (
 from store.intake import Asked
 from store.reads import OrderHead
 from store.repeats import claim_key
-from workflows.messages import CancelOrder, RetryNow
+from workflows.messages import CancelOrder, ChooseRemedy, RetryNow
 
 routes = Routes()
 
@@ -132,6 +132,8 @@ async def _assigned(connection: AsyncConnection, call: Call, exception_id: str, 
 async def resolve(call: CurrentCall, exception_id: ExceptionId) -> Response:
     """Resolves the case by a command to its order: `retry` sends `retry_now`, `cancel` sends `cancel`.
 
+    `refund` and `reship` send `choose_remedy`: all parcels of the order that wait for it are made good so.
+
     The case is closed by what the order makes of it; refused, it stays open. `dismiss` closes the case and tells
     the order nothing. Only the team that owns the case, and ops, can do that; a node's program cannot cancel.
     """
@@ -152,11 +154,14 @@ def _message(call: Call, row: Row, choice: Choice) -> Message:
     """The command that resolves the case, with what is noted on the case beside it."""
     command_id = fresh_command_id()
     actor = actor_of(call.principal, call.operation_id)
-    content: Frozen = (
-        CancelOrder(command_id=command_id, reason=CancelReason.OTHER, actor=actor)
-        if choice is Choice.CANCEL
-        else RetryNow(command_id=command_id, reason=f"case {row['code']}"[:80], actor=actor)
-    )
+    content: Frozen
+    if choice is Choice.CANCEL:
+        kind, content = "cancel", CancelOrder(command_id=command_id, reason=CancelReason.OTHER, actor=actor)
+    elif choice is Choice.REFUND or choice is Choice.RESHIP:
+        kind, content = "choose_remedy", ChooseRemedy(command_id=command_id, remedy=choice.value, actor=actor)
+    else:
+        reason = f"case {row['code']}"[:80]
+        kind, content = "retry_now", RetryNow(command_id=command_id, reason=reason, actor=actor)
 
     async def note(connection: AsyncConnection) -> None:
         locked = await _locked(connection, call, row["exception_id"])
@@ -164,7 +169,6 @@ def _message(call: Call, row: Row, choice: Choice) -> Message:
             check_resolution(case_of(locked), choice)
         await ask_resolution(connection, row["exception_id"], choice, actor, command_id)
 
-    kind = "cancel" if choice is Choice.CANCEL else "retry_now"
     return Message(kind, choice, command_id, content, alongside=note)
 
 

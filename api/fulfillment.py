@@ -153,7 +153,7 @@ def _reported(report_id: str, outcome: Outcome) -> dict[str, Any]:
 async def record(call: CurrentCall, shipment_id: ShipmentId) -> Response:
     """A fact about a parcel: one that comes late, twice or in another order is stored and answered with a `why`.
 
-    The types `lost` and `return_to_sender` are not known yet: 422.
+    A parcel that is `lost`, `damaged` or `returned` is refunded or sent again, by rule or by a person, once.
     """
     body, request_fingerprint = await call.body(ShipmentEvent, call.front.limits.command_bytes)
     row = await call.front.read(lambda c: read_parcel(c, call.principal, call.operation_id, shipment_id))

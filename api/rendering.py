@@ -139,6 +139,7 @@ def _totals(row: Row) -> dict[str, int]:
         "ordered_minor": row["total_minor"],
         "cancelled_minor": cancelled,
         "kept_minor": sum(line["kept_minor"] for line in lines),
+        "credited_minor": sum(line["credited_minor"] for line in lines),
         "owed_minor": row["owed_minor"],
         **{name: sum(line[name] for line in lines) for name in _COMPONENTS},
     }
@@ -194,7 +195,7 @@ def _part(part: Row) -> dict[str, Any]:
 
 
 def _parcel(parcel: Row) -> dict[str, Any]:
-    times = {name: stamp(parcel[name]) for name in ("handed_over_at", "delivered_at")}
+    times = {name: stamp(parcel[name]) for name in ("handed_over_at", "delivered_at", "returned_at")}
     return {**parcel, **times}
 
 

@@ -504,7 +504,7 @@ class AccordClient:
         return _read(CaseView, await self._send("PATCH", f"/v1/exceptions/{case}", body=body))
 
     async def resolve_case(self, case: str, choice: str, key: str | None = None, wait_s: int | None = None) -> CaseView:
-        """Resolve a case by `retry`, `cancel` or `dismiss`.
+        """Resolve a case by `retry`, `cancel`, `refund`, `reship` or `dismiss`.
 
         Raises:
             ApiProblem: the case or its order does not allow it.

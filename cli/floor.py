@@ -34,6 +34,7 @@ class Habits:
         chatty: share of fulfillment orders that report each step, and not only the two that are needed.
         trouble: share of fulfillment orders that their node cannot ship as they are: it is short of units, or
             rejects all of them.
+        parcel_trouble: share of parcels that their carrier loses, damages or brings back, each at most once.
         delivers: whether carriers tell of parcels; without, they stay on their way.
         concurrency: steps under way at once.
     """
@@ -42,6 +43,7 @@ class Habits:
     disorder: float = 0.0
     chatty: float = 0.0
     trouble: float = 0.0
+    parcel_trouble: float = 0.0
     delivers: bool = True
     concurrency: int = 8
 
@@ -56,6 +58,9 @@ class FloorCounts:
     rejected: int = 0
     handed_over: int = 0
     delivered: int = 0
+    lost: int = 0
+    damaged: int = 0
+    brought_back: int = 0
     stops_agreed: int = 0
     events: int = 0
     events_without_effect: int = 0
@@ -88,6 +93,7 @@ class Floor:
         self._under_way: set[str] = set()
         self._stepped_at: dict[str, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._troubled: dict[str, str] = {}  # what had trouble, by the name it is drawn by: fulfillment order
         self.idle = False
         self.counts = FloorCounts()
 
@@ -195,11 +201,39 @@ class Floor:
             await self._deliver(work)
 
     async def _deliver(self, work: WorkView) -> None:
+        if work.stage == "return_pending":
+            await self._tell(work, "returned", "home")
+            return
+        if self._has_trouble(work):
+            await self._goes_wrong(work)
+            return
         for kind, number, at in self._carrier_story(work):
             scan = await self._client.shipment_event(work.shipment_id, kind, f"{work.shipment_id}-{number}", at)
             self.counts.events += 1
             self.counts.events_without_effect += not scan.applied
         self.counts.delivered += 1
+
+    def _has_trouble(self, work: WorkView) -> bool:
+        """Whether its parcel does not arrive; what is sent again under the same name does."""
+        drawn = self._draw(work, "parcel") < self._habits.parcel_trouble
+        return drawn and self._troubled.setdefault(self._name(work), work.id) == work.id
+
+    async def _goes_wrong(self, work: WorkView) -> None:
+        """The carrier loses the parcel, damages it, or turns back with it. Told again, it is the same."""
+        kind = random.Random(f"{self._name(work)}/what").choice(("lost", "damaged", "return_to_sender"))  # noqa: S311 - a seeded story
+        if await self._tell(work, kind, "trouble"):
+            self.counts.lost += kind == "lost"
+            self.counts.damaged += kind == "damaged"
+            self.counts.brought_back += kind == "return_to_sender"
+
+    async def _tell(self, work: WorkView, kind: str, name: str) -> bool:
+        """A carrier's event. Whether anything followed from it."""
+        scan = await self._client.shipment_event(
+            work.shipment_id, kind, f"{work.shipment_id}-{name}", datetime.now(UTC)
+        )
+        self.counts.events += 1
+        self.counts.events_without_effect += not scan.applied
+        return bool(scan.applied)
 
     def _carrier_story(self, work: WorkView) -> list[tuple[str, int, datetime]]:
         """The carrier's events as they arrive: kind, number and when the carrier saw it."""

@@ -29,6 +29,9 @@ def retail(  # noqa: PLR0917 - each option is a parameter
     trouble: Annotated[
         float, typer.Option(min=0, max=1, help="Share of fulfillment orders that a node is short of, or rejects.")
     ] = 0.05,
+    parcel_trouble: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of parcels that get lost, are damaged or come back.")
+    ] = 0.02,
     api_url: ApiUrl = None,
     api_key: ApiKey = None,
     as_json: AsJson = False,
@@ -56,7 +59,8 @@ def retail(  # noqa: PLR0917 - each option is a parameter
     with refusals(as_json), _progress(len(plan.orders)) as tick:
         shop = open_client(target, "storefront", patience_s=120.0, connections=concurrency + 4)
         floor = open_client(target, "warehouse", patience_s=120.0, connections=16)
-        report = asyncio.run(play(settings, plan, shop, floor, concurrency, Habits(seed, disorder, 0.1, trouble), tick))
+        habits = Habits(seed, disorder, 0.1, trouble, parcel_trouble)
+        report = asyncio.run(play(settings, plan, shop, floor, concurrency, habits, tick))
     if as_json:
         document({**report.model_dump(mode="json"), "ok": report.ok})
     else:

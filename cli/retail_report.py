@@ -15,26 +15,36 @@ from cli.show import money
 from domain.retail import REFUSING
 
 _GONE = ("shipped", "closed")
+_OVER = ("cancelled", "delivered", "written_off", "returned")
 
 
 class Units(BaseModel):
-    """Units of the accepted orders. They add up: ordered = cancelled + delivered + open."""
+    """Units of the accepted orders, those sent again among them.
+
+    They add up: ordered = cancelled + delivered + not delivered + open.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     ordered: int = 0
     cancelled: int = 0
     delivered: int = 0
+    not_delivered: int = 0
+    sent_again: int = 0
     open: int = 0
 
 
 class Amounts(BaseModel):
-    """Money of the accepted orders in minor units. Ordered = cancelled + owed; captured = owed + refunded."""
+    """Money of the accepted orders in minor units.
+
+    They add up: ordered = cancelled + credited + owed; captured = owed + refunded.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     ordered_minor: int = 0
     cancelled_minor: int = 0
+    credited_minor: int = 0
     owed_minor: int = 0
     authorized_minor: int = 0
     captured_minor: int = 0
@@ -87,7 +97,9 @@ def units_of(orders: Iterable[OrderView]) -> Units:
             found["ordered"] += line["ordered"]
             found["cancelled"] += buckets.get("cancelled", 0)
             found["delivered"] += buckets.get("delivered", 0)
-            found["open"] += sum(buckets.values()) - buckets.get("cancelled", 0) - buckets.get("delivered", 0)
+            found["not_delivered"] += buckets.get("written_off", 0) + buckets.get("returned", 0)
+            found["sent_again"] += line["ordered"] if line["replaces_parcel"] else 0
+            found["open"] += sum(units for name, units in buckets.items() if name not in _OVER)
     return Units(**found)
 
 
@@ -95,7 +107,7 @@ def amounts_of(orders: Iterable[OrderView]) -> Amounts:
     """Where the money of these orders is."""
     found: Counter[str] = Counter()
     for order in orders:
-        for name in ("ordered_minor", "cancelled_minor", "owed_minor"):
+        for name in ("ordered_minor", "cancelled_minor", "credited_minor", "owed_minor"):
             found[name] += order.totals[name]
         for tender in order.payment["tenders"]:
             for name in ("authorized_minor", "captured_minor", "refunded_minor"):
@@ -112,9 +124,9 @@ def unbalanced(posted: int, refused: int, orders: list[OrderView]) -> tuple[str,
         found.append(f"{posted} orders posted, but {refused} refused and {len(orders)} accepted")
     for order in orders:
         units, amounts = units_of([order]), amounts_of([order])
-        if units.ordered != units.cancelled + units.delivered + units.open:
+        if units.ordered != units.cancelled + units.delivered + units.not_delivered + units.open:
             found.append(f"{order.id}: units do not add up: {units}")
-        if amounts.ordered_minor != amounts.cancelled_minor + amounts.owed_minor:
+        if amounts.ordered_minor != amounts.cancelled_minor + amounts.credited_minor + amounts.owed_minor:
             found.append(f"{order.id}: amounts do not add up: {amounts}")
         if order.ended and amounts.captured_minor - amounts.refunded_minor != amounts.owed_minor:
             found.append(f"{order.id}: kept is not what is owed: {amounts}")
@@ -174,8 +186,12 @@ def report_table(report: RetailReport) -> Table:
     table.add_row(
         "  short picks", str(floor["short_picks"]), f"{trouble}, {report.parcels_sourced_again} left their node"
     )
+    wrong = floor["lost"] + floor["damaged"] + floor["brought_back"]
+    made_good = f"{floor['lost']} lost, {floor['damaged']} damaged, {floor['brought_back']} brought back"
+    table.add_row("  in trouble", str(wrong), f"{made_good}; {report.units.sent_again} units sent again")
     units = report.units
-    table.add_row("units ordered", str(units.ordered), f"{units.delivered} delivered, {units.cancelled} cancelled")
+    ends = f"{units.delivered} delivered, {units.cancelled} cancelled, {units.not_delivered} did not arrive"
+    table.add_row("units ordered", str(units.ordered), ends)
     _add_money(table, report)
     speed = f"{report.seconds:.1f} s, {report.repeated_requests} requests repeated"
     table.add_row("orders/s", f"{report.orders_per_s:.2f}", speed)

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
@@ -196,6 +197,23 @@ async def _refused_cancel(stage: Stage, order: OrderView) -> None:
     raise ScenarioFailed(f"a parcel on its way was cancelled: {outcome.state}")
 
 
+async def lost_parcel(stage: Stage) -> OrderView:
+    """The carrier loses a parcel that was paid: its contents are sent again at no charge, on a line of their own."""
+    order = await stage.place("MUG-BLUE:2")
+    async with stage.warehouse(Habits(delivers=False)):
+        order = await stage.until(order, lambda o: o.fulfillment_status == "fulfilled", "hand-over")
+    parcel = order.shipments[0]["id"]
+    await stage.floor.shipment_event(parcel, "lost", f"{parcel}-lost", datetime.now(UTC))
+    order = await stage.until(order, lambda o: len(o.lines) == 2, "the line that is sent instead")
+    stage.say(f"parcel {parcel} is lost; line 2 is sent instead of line 1")
+    async with stage.warehouse():
+        order = await stage.ended(order, "completed")
+    owed, captured = order.totals["owed_minor"], order.payment["captured_minor"]
+    expect(owed == captured == order.totals["ordered_minor"], f"captured {captured}, owed {owed}")
+    stage.say("they were delivered; nothing more was charged, and a case claims the parcel from the carrier")
+    return order
+
+
 async def worker_crash(stage: Stage) -> OrderView:
     """The worker is killed while orders are in flight: all of them end, each is paid for exactly once."""
     kill = stage.find_worker()
@@ -234,6 +252,7 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
             Scenario("payment-declined", "the window to fix a payment, a second reference", payment_declined),
             Scenario("cancel-before-pick", "stock and authorization freed", cancel_before_pick),
             Scenario("cancel-too-late", "refused after hand-over, with what is possible instead", cancel_too_late),
+            Scenario("lost-parcel", "sent again at no charge, linked to what it stands for", lost_parcel),
             Scenario("worker-crash", "killed with orders in flight: all end, each paid for once", worker_crash),
         )
     }

@@ -15,7 +15,7 @@ from domain.cancellation import CancellationInProgress, CancellationPlan, LineUn
 from domain.cut_offs import check_cut_off, furthest
 from domain.holds import OrderOver
 from domain.lifecycle import PaymentState
-from domain.order_state import LineState, OrderState
+from domain.order_state import AddedLine, LineState, OrderState
 from domain.orders import (
     MAX_LINES,
     MAX_QUANTITY,
@@ -138,6 +138,13 @@ class TooManyLines(OrderRuleError):
     code = "too_many_lines"
 
 
+class SentInstead(OrderRuleError):
+    """The line stands for units that did not arrive: it has no price of its own."""
+
+    code = "line_sent_instead"
+    alternative = "cancel"
+
+
 class PaymentNotSecured(OrderRuleError):
     """The order is not paid; it cannot become dearer before it is."""
 
@@ -167,15 +174,6 @@ class OrderMoved(OrderRuleError):
     """The order went on while the change was being agreed."""
 
     code = "order_changed"
-
-
-class AddedLine(Frozen):
-    """A line that the change adds. `extends`: more of that line; `replaces`: instead of units of that line."""
-
-    line: OrderLine
-    shares: LineShares
-    extends: int | None = None
-    replaces: int | None = None
 
 
 class AmendmentPlan(Frozen):
@@ -217,7 +215,7 @@ def plan_amendment(state: OrderState, changes: Sequence[Change], actor: Actor | 
     """
     if state.rejected or not state.quantities.live:
         raise OrderOver("nothing of this order is under way any more")
-    _check_conflicts(changes)
+    _check_conflicts(state, changes)
     _check_prices(changes, actor)
     removed = units_per_line(unit for change in changes for unit in _removed(state, change))
     added = _all_added(state, changes)
@@ -274,7 +272,11 @@ def amended_quantities(state: OrderState, plan: AmendmentPlan) -> list[tuple[int
     return [*old, *((n, one.line.sku, 0, one.line.quantity) for n, one in new.items())]
 
 
-def _check_conflicts(changes: Sequence[Change]) -> None:
+def _check_conflicts(state: OrderState, changes: Sequence[Change]) -> None:
+    for change in changes:
+        line = state.lines.get(getattr(change, "line", 0))
+        if line is not None and line.replaces_parcel:
+            raise SentInstead(f"line {line.line_no} is sent instead of units that did not arrive; it can be cancelled")
     about = [getattr(change, "line", change.op) for change in changes if not isinstance(change, AddLine)]
     if len(about) != len(set(about)):
         raise ConflictingChanges("two changes are about the same line, or the same property of the order")
@@ -591,7 +593,9 @@ def _to_authorize(state: OrderState, owed_after: int) -> int:
         PaymentNotSecured: a declined tender comes first.
     """
     secured = sum(
-        tender.amount_minor if tender.state is PaymentState.PENDING else tender.authorized_minor
+        tender.amount_minor
+        if tender.state is PaymentState.PENDING
+        else tender.authorized_minor - tender.refunded_minor - tender.refunding_minor
         for tender in state.tenders
         if tender.state not in (PaymentState.VOIDED, PaymentState.FAILED)
     )

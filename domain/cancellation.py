@@ -10,7 +10,7 @@ from typing import NamedTuple
 from domain.capture import NotCovered
 from domain.order_state import Fulfillment, OrderState
 from domain.orders import ChangeKind, Frozen, RefundWish
-from domain.quantities import AT_THE_NODE, BEFORE_HAND_OVER, Bucket, units_per_line
+from domain.quantities import AT_THE_NODE, BEFORE_HAND_OVER, WITH_THE_CARRIER, Bucket, units_per_line
 from domain.refusals import OrderRuleError
 
 LineUnits = tuple[int, int]
@@ -149,7 +149,7 @@ def plan_cancellation(
         held_units=held,
         at_once=at_once,
         asked=to_ask,
-        handed_over_units=state.quantities.of(Bucket.SHIPPED, Bucket.DELIVERED),
+        handed_over_units=state.quantities.of(*WITH_THE_CARRIER, Bucket.DELIVERED),
         value_at_once_minor=0,
         value_asked_minor=0,
     )
@@ -212,7 +212,7 @@ def _nothing_left(state: OrderState, named: dict[int, int], waiting: list[Fulfil
     lines = named or state.lines
     if any(line_no in lines for part in waiting for line_no, _ in part.lines):
         return CancellationInProgress("the node was asked to stop already; its answer decides")
-    if any(state.lines[n].buckets.of(Bucket.SHIPPED, Bucket.DELIVERED) for n in lines):
+    if any(state.lines[n].buckets.of(*WITH_THE_CARRIER, Bucket.DELIVERED) for n in lines):
         return AlreadyHandedOver("the carrier has the goods; they can come back as a return")
     return NothingToCancel("nothing of this is left to cancel")
 

@@ -32,6 +32,8 @@ class Choice(StrEnum):
 
     RETRY = "retry"  # the order does the step again that it waits for: command `retry_now`
     CANCEL = "cancel"  # the order cancels what has not left: command `cancel`
+    REFUND = "refund"  # parcels that do not arrive are refunded: command `choose_remedy`
+    RESHIP = "reship"  # they are sent again: command `choose_remedy`
     DISMISS = "dismiss"  # nothing is to be done: the case is closed, the order is told nothing
 
 
@@ -97,6 +99,7 @@ _OVERDUE_HOLD = "_hold_overdue"  # as `domain/cases.py` names them, one per type
 _AGAIN = (Choice.RETRY,)
 _UNDO = (Choice.CANCEL,)
 _BOTH = (Choice.RETRY, Choice.CANCEL)
+_REMEDIES = (Choice.RESHIP, Choice.REFUND)
 # A retry helps where the order waits for it; cancelling, where something has not left.
 _CHOICES: Mapping[str, tuple[Choice, ...]] = MappingProxyType(
     {
@@ -123,6 +126,10 @@ _CHOICES: Mapping[str, tuple[Choice, ...]] = MappingProxyType(
         "promise_late": _UNDO,
         "node_silent_on_stop": (),
         "carrier_silent": (),
+        "parcel_remedy": _REMEDIES,
+        "parcel_returning": _REMEDIES,
+        "carrier_claim": (),
+        "found_after_loss": (),
         "notice_failing": (),  # a person sends it again, which closes the case when it arrives
     }
 )
@@ -143,7 +150,7 @@ def deciders(owner: str, choice: Choice | None = None) -> tuple[Role, ...]:
     A node's program looks after its own node: what concerns the whole order is not for it to decide.
     """
     team = TEAMS.get(owner)
-    whole_order = choice is Choice.CANCEL and team is Role.WAREHOUSE
+    whole_order = choice in (Choice.CANCEL, *_REMEDIES) and team is Role.WAREHOUSE
     return (Role.OPS,) if team is None or whole_order else tuple(sorted((Role.OPS, team)))
 
 

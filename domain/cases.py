@@ -2,10 +2,10 @@
 
 from datetime import datetime
 
-from domain.lifecycle import FulfillmentState, OrderFacts, PaymentState
+from domain.lifecycle import FulfillmentState, OrderFacts, PaymentState, awaits_remedy
 from domain.notices import NOTICE_FAILING
 from domain.orders import HoldType
-from domain.quantities import Bucket
+from domain.quantities import HANDED_OVER, Bucket
 
 _WORK = {
     "release_pending": (FulfillmentState.OPEN,),
@@ -21,6 +21,11 @@ _WORK = {
 }
 _ANSWER = ("payment_pending", "payment_unknown")
 _CAPTURE = ("payment_capture_failing", "payment_capture_refused")
+CARRIER_CLAIM = "carrier_claim"  # the carrier owes us something for a parcel that it lost or damaged
+PARCEL_RETURNING = "parcel_returning"  # a parcel comes back: somebody asks the customer why
+PARCEL_REMEDY = "parcel_remedy"  # a person decides whether a parcel is refunded or sent again
+FOUND_AFTER_LOSS = "found_after_loss"  # a parcel turned up that was made good before
+_OUTLIVE = (NOTICE_FAILING, CARRIER_CLAIM, FOUND_AFTER_LOSS)
 
 
 def overdue_case(hold_type: HoldType) -> str:
@@ -32,8 +37,8 @@ _OVERDUE = {overdue_case(hold_type): hold_type for hold_type in HoldType}
 
 
 def outlives_order(code: str) -> bool:
-    """Whether the case stays open when its order has ended: the customer still has not been told."""
-    return code == NOTICE_FAILING
+    """Whether the case stays open when its order has ended: somebody still has to be told, asked or paid."""
+    return code in _OUTLIVE
 
 
 def case_is_over(code: str, opened_at: datetime, facts: OrderFacts) -> bool:
@@ -45,8 +50,11 @@ def case_is_over(code: str, opened_at: datetime, facts: OrderFacts) -> bool:
     if code in _ANSWER:
         return not any(t.state is PaymentState.PENDING and t.since <= opened_at for t in facts.tenders)
     if code in _CAPTURE:
-        left = (Bucket.SHIPPED, Bucket.DELIVERED)
-        return not any(f.stage in left and not f.captured for f in facts.fulfillments)
+        return not any(f.stage in HANDED_OVER and not f.captured for f in facts.fulfillments)
+    if code == PARCEL_REMEDY:
+        return not any(awaits_remedy(f.stage, f.tracking) for f in facts.fulfillments)
+    if code == PARCEL_RETURNING:
+        return not any(f.stage is Bucket.RETURN_PENDING for f in facts.fulfillments)
     if code in _OVERDUE:
         return not any(h.type is _OVERDUE[code] and h.since <= opened_at for h in facts.holds)
     states = _WORK.get(code)

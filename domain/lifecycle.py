@@ -9,8 +9,8 @@ import json
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from domain.orders import Frozen, HoldBlock, HoldType, OrderRules, ReportKind
-from domain.quantities import HANDED_OVER, Bucket, Buckets
+from domain.orders import Frozen, HoldBlock, HoldType, OrderRules, ReportKind, ServiceLevel
+from domain.quantities import HANDED_OVER, WITH_THE_CARRIER, Bucket, Buckets
 from domain.refusals import OrderRuleError
 
 
@@ -63,7 +63,15 @@ class TrackingState(StrEnum):
     AVAILABLE_FOR_PICKUP = "available_for_pickup"
     DELIVERY_EXCEPTION = "delivery_exception"
     DELIVERED = "delivered"
+    LOST = "lost"
+    DAMAGED = "damaged"
+    RETURN_TO_SENDER = "return_to_sender"  # on its way back
+    RETURNED = "returned"  # back at the node
     VOIDED = "voided"
+
+
+IN_TROUBLE = (TrackingState.LOST, TrackingState.DAMAGED, TrackingState.RETURNED)
+"""It will not arrive: as long as its units are with the carrier, somebody or a rule has to make it good."""
 
 
 class HoldState(StrEnum):
@@ -85,6 +93,7 @@ class WaitingOn(StrEnum):
     SUPPLY = "supply"
     NODE = "node"
     CARRIER = "carrier"
+    APPROVER = "approver"  # somebody who decides
 
 
 class Team(StrEnum):
@@ -176,6 +185,7 @@ class OrderFacts(Frozen):
     quantities: Buckets
     tenders: tuple[TenderFact, ...]
     fulfillments: tuple[FulfillmentFact, ...]
+    credited: int = 0  # units that left, did not arrive and are not sent again
     holds: tuple[HoldFact, ...] = ()  # those that stand
     supply: SupplyFact | None = None  # where units wait for it
     rules: OrderRules = OrderRules()
@@ -203,7 +213,7 @@ def derive_header(facts: OrderFacts) -> Header:
     return Header(
         status=status,
         payment_status=_payment_status(facts),
-        fulfillment_status=_fulfillment_status(facts.quantities),
+        fulfillment_status=_fulfillment_status(facts.quantities, facts.credited),
         wait=None if status in TERMINAL_STATUSES else _first_wait(facts),
         digest=digest(facts, status),
     )
@@ -235,13 +245,16 @@ def _order_status(facts: OrderFacts) -> OrderStatus:
     return OrderStatus.CONFIRMED
 
 
-def _fulfillment_status(q: Buckets) -> str:
+def _fulfillment_status(q: Buckets, credited: int) -> str:
+    with_the_carrier = q.of(*WITH_THE_CARRIER)
     if q.of(*HANDED_OVER) == 0:
         return "unfulfilled"
-    if q.live - q.shipped > 0:
+    if q.live - with_the_carrier > 0:
         return "partially_fulfilled"
-    if q.shipped == 0:
+    if with_the_carrier == 0 and credited == 0:
         return "delivered"
+    if with_the_carrier == 0 and q.delivered == 0:
+        return "not_delivered"
     return "partially_delivered" if q.delivered else "fulfilled"
 
 
@@ -253,7 +266,7 @@ def _payment_status(facts: OrderFacts) -> str:
     if refunded:
         return "partially_refunded"
     if captured:
-        to_ship = facts.quantities.live - facts.quantities.shipped
+        to_ship = facts.quantities.live - facts.quantities.of(*WITH_THE_CARRIER)
         return "captured" if captured == facts.owed_minor and to_ship == 0 else "partially_captured"
     live = [t for t in facts.tenders if t.state is not PaymentState.VOIDED]
     if facts.tenders and not live:
@@ -349,10 +362,21 @@ def _fulfillment_waits(facts: OrderFacts) -> list[Wait]:
         if fulfillment.state not in _FULFILLMENT_WAITS or any(_stops(h, fulfillment) for h in facts.holds):
             continue
         waiting_on, cause, text = _FULFILLMENT_WAITS[fulfillment.state]
-        if facts.rules.leaves_silent_nodes and may_be_silent(fulfillment.state, fulfillment.stage):
+        owner = Team.FULFILLMENT
+        if awaits_remedy(fulfillment.stage, fulfillment.tracking):
+            waiting_on, owner, cause = WaitingOn.APPROVER, Team.SERVICE, "parcel_remedy"
+            text = f"the parcel is {fulfillment.tracking}: it is refunded or sent again"
+        elif fulfillment.stage is Bucket.RETURN_PENDING:
+            cause, text = "return_to_sender", "the carrier brings the parcel back"
+        elif facts.rules.leaves_silent_nodes and may_be_silent(fulfillment.state, fulfillment.stage):
             text += "; else another node is looked for"
-        waits.append(_wait(fulfillment, waiting_on, Team.FULFILLMENT, cause, text))
+        waits.append(_wait(fulfillment, waiting_on, owner, cause, text))
     return waits
+
+
+def awaits_remedy(stage: Bucket, tracking: TrackingState | None) -> bool:
+    """Whether a parcel will not arrive, and nothing has followed from it yet."""
+    return stage in WITH_THE_CARRIER and tracking in IN_TROUBLE
 
 
 def _hold_waits(facts: OrderFacts) -> list[Wait]:
@@ -495,14 +519,38 @@ def may_be_silent(state: FulfillmentState, stage: Bucket) -> bool:
     return state in working and stage in (Bucket.RELEASED, Bucket.PICKED)
 
 
+class Journey(Frozen):
+    """What decides how long a parcel may be on its way."""
+
+    tracking: TrackingState | None = None
+    service_level: ServiceLevel = ServiceLevel.STANDARD
+
+
 def deadline_after(
-    state: FulfillmentState, stage: Bucket, rules: OrderRules, now: datetime, node_id: str | None = None
+    state: FulfillmentState,
+    stage: Bucket,
+    rules: OrderRules,
+    now: datetime,
+    node_id: str | None = None,
+    journey: Journey | None = None,
 ) -> datetime:
-    """Until when a fulfillment order may stay in this state before somebody must look, or its node is given up."""
+    """Until when a fulfillment order may stay so before somebody must look, its node is given up, or it is lost."""
     seconds = {
         FulfillmentState.OPEN: rules.node_accept_s,
         FulfillmentState.SUBMITTED: rules.accept_limit_s(node_id),
         FulfillmentState.CANCELLATION_REQUESTED: rules.node_stop_answer_s,
-        FulfillmentState.SHIPPED: rules.carrier_silence_s,
+        FulfillmentState.SHIPPED: _carrier_limit_s(stage, rules, journey or Journey()),
     }.get(state, rules.pickup_grace_s if stage is Bucket.PACKED else rules.pack_limit_s(node_id))
     return now + timedelta(seconds=seconds)
+
+
+def _carrier_limit_s(stage: Bucket, rules: OrderRules, journey: Journey) -> int:
+    """Until a person has decided, the parcel is back, or it counts as lost."""
+    trouble = rules.carrier_trouble
+    if trouble is None:
+        return rules.carrier_silence_s
+    if journey.tracking in IN_TROUBLE:
+        return trouble.decide_s
+    if stage is Bucket.RETURN_PENDING:
+        return trouble.return_s
+    return trouble.no_scan_s.get(journey.service_level, 2 * rules.carrier_silence_s)

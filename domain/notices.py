@@ -39,7 +39,9 @@ class NoticeKind(StrEnum):
     ORDER_AMENDED = "order_amended"
     BACKORDERED = "backordered"
     PARCEL_LOST = "parcel_lost"
+    PARCEL_DAMAGED = "parcel_damaged"
     PARCEL_RETURNING = "parcel_returning"
+    PARCEL_REPLACED = "parcel_replaced"
 
 
 class NoticeState(StrEnum):
@@ -99,7 +101,9 @@ TOLD: Mapping[str, Telling] = MappingProxyType(
         "order.amended": Telling(NoticeKind.ORDER_AMENDED),
         "order.backordered": Telling(NoticeKind.BACKORDERED),
         "parcel.lost": Telling(NoticeKind.PARCEL_LOST),
+        "parcel.damaged": Telling(NoticeKind.PARCEL_DAMAGED),
         "parcel.returning": Telling(NoticeKind.PARCEL_RETURNING),
+        "parcel.replaced": Telling(NoticeKind.PARCEL_REPLACED),
     }
 )
 
@@ -139,6 +143,10 @@ SILENT: Mapping[str, str] = MappingProxyType(
         "shipment.booked": "the tracking number is told when the parcel has left",
         "shipment.label_voided": "our own business",
         "shipment.scanned": "the carrier's page tells it",
+        "parcel.returned": "that it comes back was told; what follows is told by a refund or parcel.replaced",
+        "parcel.credited": "the refund is told",
+        "units.credited": "the refund is told",
+        "promise.withdrawn": "what took its units away is told",
         "promise.kept": "the delivery is told",
         "promise.broken": "the delivery is told",
         "promise.late": "the new day is told by promise.changed",

@@ -5,6 +5,7 @@ Changed in synchronous code only. `facts` gives what the header is derived from.
 
 from collections.abc import Container, Iterable
 from datetime import date, datetime, timedelta
+from typing import NamedTuple
 
 from pydantic import BaseModel, Field
 
@@ -15,6 +16,7 @@ from domain.lifecycle import (
     Header,
     HoldFact,
     HoldState,
+    Journey,
     OrderFacts,
     PaymentState,
     SupplyFact,
@@ -24,8 +26,19 @@ from domain.lifecycle import (
     deadline_after,
     derive_header,
 )
-from domain.orders import AtLimit, HoldBlock, HoldType, OrderRules, PlaceOrder, WhyLeft
-from domain.quantities import Bucket, Buckets, units_per_line
+from domain.orders import (
+    Actor,
+    AtLimit,
+    Frozen,
+    HoldBlock,
+    HoldType,
+    OrderLine,
+    OrderRules,
+    PlaceOrder,
+    Remedy,
+    WhyLeft,
+)
+from domain.quantities import TERMINAL, Bucket, Buckets, units_per_line
 from domain.shares import Components, LineAmounts, LineShares, freeze
 
 
@@ -41,6 +54,8 @@ class LineState(BaseModel):
     replaces: int | None = None  # instead of units of that line
     waits_since: datetime | None = None  # the latest of its units that wait for supply
     waits_until: datetime | None = None
+    replaces_parcel: str | None = None  # sent again at no charge, for units of this parcel
+    credited: int = 0  # units that left and are not owed any more; counted on the line that has their price
 
     @property
     def gone(self) -> int:
@@ -52,6 +67,39 @@ class LineState(BaseModel):
     def cancelled_minor(self) -> int:
         """What is no longer owed for this line."""
         return self.shares.value_to_cancel(0, self.buckets.cancelled)
+
+    @property
+    def credited_minor(self) -> int:
+        """What is given back for units that left, their shipping included: the cause is ours."""
+        return self.shares.value_to_credit(0, self.credited, with_shipping=True)
+
+
+class AddedLine(Frozen):
+    """A line that comes to the order. `extends`: more of that line; `replaces`: instead of units of that line.
+
+    With `replaces_parcel` it is sent again at no charge, because that parcel did not arrive.
+    """
+
+    line: OrderLine
+    shares: LineShares
+    extends: int | None = None
+    replaces: int | None = None
+    replaces_parcel: str | None = None
+
+
+class CreditedLine(NamedTuple):
+    """A line with all the units that are credited by now, and what they are worth."""
+
+    line_no: int
+    units: int
+    amount_minor: int
+
+
+class Credit(Frozen):
+    """What is not owed any more, though it left. `worth` is what is new, by account: the entry of the credit memo."""
+
+    lines: tuple[CreditedLine, ...]
+    worth: Components
 
 
 class Fulfillment(BaseModel):
@@ -81,6 +129,9 @@ class Fulfillment(BaseModel):
     seen: dict[TrackingState, datetime] = Field(default_factory=dict)  # the carrier's latest time of each state
     scans: tuple[str, ...] = ()  # event ids that the carrier has told already
     value_minor: int = 0
+    restocked: bool = False  # it came back, and its units are on hand again
+    remedy: Remedy | None = None  # a person's choice, or the rule's at its limit
+    remedy_by: Actor | None = None
     captured: bool = False
     captures: tuple[tuple[str, int, int], ...] = ()  # tender, number of the capture, amount
 
@@ -113,7 +164,7 @@ class Fulfillment(BaseModel):
         """Whether something is still to happen to it."""
         if self.recorded in (Bucket.CANCELLED, Bucket.OPEN):  # open: the units went back to sourcing
             return False
-        return not (self.recorded is Bucket.DELIVERED and self.captured)
+        return not (self.recorded in TERMINAL and self.captured)
 
 
 class Tender(BaseModel):
@@ -131,12 +182,19 @@ class Tender(BaseModel):
     authorized_minor: int = 0
     captured_minor: int = 0
     refunded_minor: int = 0
+    refunding_minor: int = 0  # on its way back to the customer
+    refunds: int = 0  # how many refunds were wanted so far
     capturing_minor: int = 0  # wanted for parcels that left, not taken yet
     captures: int = 0  # how many captures were wanted so far
     authorization_ref: str | None = None
     decline_code: str | None = None
     since: datetime
     deadline: datetime
+
+    @property
+    def kept_minor(self) -> int:
+        """What was taken and is neither given back nor on its way back."""
+        return self.captured_minor - self.refunded_minor - self.refunding_minor
 
     @property
     def left_minor(self) -> int:
@@ -254,7 +312,8 @@ class OrderState(BaseModel):
         """What the customer must have paid in the end."""
         if self.rejected:
             return 0
-        return self.order.total_minor - sum(line.cancelled_minor for line in self.lines.values()) + self.kept_minor
+        less = sum(line.cancelled_minor + line.credited_minor for line in self.lines.values())
+        return self.order.total_minor - less + self.kept_minor
 
     @property
     def kept_minor(self) -> int:
@@ -279,8 +338,61 @@ class OrderState(BaseModel):
 
     @property
     def excess_minor(self) -> int:
-        """What was taken beyond what is owed."""
-        return sum(t.captured_minor - t.refunded_minor for t in self.tenders) - self.owed_minor
+        """What was taken beyond what is owed, and is not on its way back."""
+        return sum(t.kept_minor for t in self.tenders) - self.owed_minor
+
+    @property
+    def credit_due_minor(self) -> int:
+        """What was credited and is not on its way back yet: no need to wait for the end of the order."""
+        credited = sum(line.credited_minor for line in self.lines.values())
+        return max(0, credited - sum(t.refunded_minor + t.refunding_minor for t in self.tenders))
+
+    def root_of(self, line_no: int) -> int:
+        """The line that has the price of these units: what is sent again stands for units of another line."""
+        line = self.lines[line_no]
+        return line.replaces if line.replaces_parcel and line.replaces else line_no
+
+    def add_line(self, added: AddedLine) -> None:
+        """A line more, all of its units open."""
+        self.lines[added.line.line_no] = LineState(
+            line_no=added.line.line_no,
+            sku=added.line.sku,
+            shares=added.shares,
+            buckets=Buckets(open=added.line.quantity),
+            extends=added.extends,
+            replaces=added.replaces,
+            replaces_parcel=added.replaces_parcel,
+        )
+
+    def replace(self, added: tuple[AddedLine, ...]) -> None:
+        """Send units again: lines at no charge."""
+        for one in added:
+            self.add_line(one)
+        self.order = self.order.model_copy(update={"lines": (*self.order.lines, *(one.line for one in added))})
+
+    def book_credit(self) -> Credit | None:
+        """Count the units that left, did not arrive and are not sent again (any more) as not owed.
+
+        Returns what is new, None where nothing is.
+        """
+        lines, worth = [], Components(revenue_minor=0, shipping_minor=0, tax_minor=0)
+        for line_no, units in self._not_made_good().items():
+            line = self.lines[line_no]
+            if units > line.credited:
+                more = units - line.credited
+                worth = worth + line.shares.components_to_credit(line.credited, more, with_shipping=True)
+                line.credited = units
+                lines.append(CreditedLine(line_no, units, line.credited_minor))
+        return Credit(lines=tuple(lines), worth=worth) if lines else None
+
+    def _not_made_good(self) -> dict[int, int]:
+        """Per line with a price: units that were lost or came back, less those that are sent instead."""
+        units: dict[int, int] = {}
+        for line_no, line in self.lines.items():
+            instead = line.shares.quantity - line.buckets.cancelled if line.replaces_parcel else 0
+            root = self.root_of(line_no)
+            units[root] = units.get(root, 0) + line.buckets.of(Bucket.WRITTEN_OFF, Bucket.RETURNED) - instead
+        return units
 
     def withdraw(self, part: Fulfillment) -> None:
         """End a fulfillment order whose units, open again, are sourced anew."""
@@ -324,7 +436,8 @@ class OrderState(BaseModel):
         """Give a fulfillment order its next state, and move its units along."""
         self.move(part.lines, part.stage, stage)
         part.state, part.stage = state, stage
-        part.since, part.deadline = now, deadline_after(state, stage, self.rules, now, part.node_id)
+        journey = Journey(tracking=part.tracking, service_level=self.order.service_level)
+        part.since, part.deadline = now, deadline_after(state, stage, self.rules, now, part.node_id, journey)
         self.changed_at = now
 
     def cut(self, part: Fulfillment, units: tuple[tuple[int, int], ...], target: Bucket) -> None:
@@ -368,6 +481,7 @@ class OrderState(BaseModel):
             total_minor=self.order.total_minor,
             owed_minor=self.owed_minor,
             quantities=self.quantities,
+            credited=sum(line.credited for line in self.lines.values()),
             tenders=() if self.rejected else tuple(_tender_fact(t) for t in self.tenders),
             fulfillments=tuple(_fulfillment_fact(f) for f in self.fulfillments.values()),
             holds=tuple(self._hold_fact(h) for h in self.live_holds),

@@ -200,10 +200,52 @@ class WhyLeft(StrEnum):
     FROZEN = "node_frozen"  # it takes no new work
 
 
+class ParcelTrouble(StrEnum):
+    """What can become of a parcel instead of a delivery."""
+
+    LOST = "lost"
+    DAMAGED = "damaged"
+    RETURNED = "returned"  # it is back where it came from
+
+
+class Remedy(StrEnum):
+    """How the customer of such a parcel is made good."""
+
+    REFUND = "refund"
+    RESHIP = "reship"  # the same units again at no charge; refunded where nobody has them
+    ASK = "ask"  # a person decides
+
+
+class CarrierTrouble(Frozen):
+    """What follows when a parcel does not arrive: a remedy per kind of trouble, and limits in seconds.
+
+    The rules in force are the ruleset `carrier_trouble`; read by `domain/carrier_trouble.py`.
+    """
+
+    version: str = "carrier_trouble@1"
+    lost: Remedy = Remedy.RESHIP
+    damaged: Remedy = Remedy.RESHIP
+    returned: Remedy = Remedy.REFUND
+    no_scan_s: dict[ServiceLevel, int] = Field(
+        default_factory=lambda: {ServiceLevel.STANDARD: 1_209_600, ServiceLevel.EXPRESS: 604_800}
+    )  # without a scan for so long a parcel counts as lost
+    return_s: int = 1_209_600  # for a parcel on its way back
+    decide_s: int = 172_800  # for a person to decide; then it is refunded
+    claim_s: int = 172_800  # to bring the claim to the carrier
+
+    def remedy_for(self, trouble: ParcelTrouble) -> Remedy:
+        """What the rules say about this kind of trouble."""
+        return {
+            ParcelTrouble.LOST: self.lost,
+            ParcelTrouble.DAMAGED: self.damaged,
+            ParcelTrouble.RETURNED: self.returned,
+        }[trouble]
+
+
 class OrderRules(Frozen):
     """Durations and limits of one order, pinned at acceptance. Seconds; from the `order` ruleset.
 
-    `cut_offs` and `node_silence` are rulesets of their own, pinned with them.
+    `cut_offs`, `node_silence` and `carrier_trouble` are rulesets of their own, pinned with them.
     """
 
     version: str = "order@1"
@@ -224,6 +266,7 @@ class OrderRules(Frozen):
     priority: int = 0  # who waits for the same supply is served by priority, highest first, then by age
     shipping_prices: dict[ServiceLevel, Minor] = Field(default_factory=dict)  # of a whole order, before tax
     cut_offs: CutOffs | None = None  # orders from before there were any may be changed as cancellation allows
+    carrier_trouble: CarrierTrouble | None = None  # without it no parcel counts as lost for want of a scan
     node_silence: NodeSilence | None = None  # orders from before there were any only open a case
 
     risk: str | None = None  # the version of the risk rules that it was judged by
@@ -281,6 +324,10 @@ class CarrierEventType(StrEnum):
     AVAILABLE_FOR_PICKUP = "available_for_pickup"
     DELIVERY_EXCEPTION = "delivery_exception"
     DELIVERED = "delivered"
+    LOST = "lost"
+    DAMAGED = "damaged"
+    RETURN_TO_SENDER = "return_to_sender"  # it is brought back
+    RETURNED = "returned"  # it is back at the node
 
 
 PaymentFact = Literal["method_updated", "authorized", "declined"]

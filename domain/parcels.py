@@ -14,6 +14,8 @@ _RANK = {
     TrackingState.OUT_FOR_DELIVERY: 3,
     TrackingState.AVAILABLE_FOR_PICKUP: 3,
 }
+_ENDS = (TrackingState.DELIVERED, TrackingState.DAMAGED, TrackingState.RETURNED)
+"""The first of these that was told stands: a damaged parcel that comes back is still damaged."""
 KNOWN_ALREADY = "known already"
 
 Seen = Mapping[TrackingState, datetime]
@@ -36,8 +38,8 @@ class Scan(Frozen):
 def after_scan(event: CarrierEventType, at: datetime, current: TrackingState, seen: Seen) -> Scan:
     """What a carrier event does to a parcel in state `current`.
 
-    The state follows from all that was seen, so that the order of arrival decides nothing; the first terminal
-    state stands. Facts are never refused: what changes nothing says why.
+    The state follows from all that was seen, so that the order of arrival decides nothing. Facts are never
+    refused: what changes nothing says why. What follows for the units: `domain/carrier_trouble.py`.
     """
     if current in (TrackingState.DELIVERED, TrackingState.VOIDED):
         return Scan(state=None, seen=dict(seen), why=f"parcel is already {current}")
@@ -55,11 +57,21 @@ def after_scan(event: CarrierEventType, at: datetime, current: TrackingState, se
 def tracking_of(seen: Seen) -> TrackingState:
     """The state that the carrier's events add up to.
 
-    A failed attempt takes back what was told before it, by the carrier's time; of the rest the highest rank wins,
-    and within a rank the latest.
+    What ends a journey stands above all else. A failed attempt, or that it was lost, takes back what was told
+    before it, by the carrier's time; a parcel that turned back goes back. Of the rest the highest rank wins, and
+    within a rank the latest.
     """
+    for end in _ENDS:
+        if end in seen:
+            return end
+    lost, back = seen.get(TrackingState.LOST), seen.get(TrackingState.RETURN_TO_SENDER)
+    if lost is not None and all(at <= lost for at in seen.values()):
+        return TrackingState.LOST
+    if back is not None:
+        return TrackingState.RETURN_TO_SENDER
     trouble = seen.get(TrackingState.DELIVERY_EXCEPTION)
-    smooth = {s: at for s, at in seen.items() if s in _RANK and (trouble is None or at > trouble)}
+    setbacks = [at for at in (trouble, lost) if at is not None]
+    smooth = {s: at for s, at in seen.items() if s in _RANK and all(at > setback for setback in setbacks)}
     if smooth:
         return max(smooth, key=lambda s: (_RANK[s], smooth[s], s))
     return TrackingState.DELIVERY_EXCEPTION if trouble else TrackingState.LABEL_CREATED

@@ -187,6 +187,7 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
                 {**_HOLDERS, Role.FINANCE: Rule.ANYTHING, Role.COMMERCE: Rule.ANYTHING},
                 "release_hold",
             ),
+            _one("chooseRemedy", "Refund a parcel or send it again", "Orders", _HOLDERS, "choose_remedy"),
             _one("addTender", "Replace a declined payment", "Orders", _BUYERS, "payment_event"),
             _one("listFulfillmentOrders", "A node's work list", "Fulfillment", _FLOOR_READERS),
             _one("getFulfillmentOrder", "Read one fulfillment order", "Fulfillment", _FLOOR_READERS),
@@ -206,7 +207,11 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
             _one("getException", "Read one exception case", "Exceptions", _CASE_READERS),
             _one("assignException", "Give a case to somebody", "Exceptions", _CASE_WORKERS),
             _one(
-                "resolveException", "Resolve a case: retry, cancel or dismiss", "Exceptions", _CASE_WORKERS, "retry_now"
+                "resolveException",
+                "Resolve a case: retry, cancel, refund, reship or dismiss",
+                "Exceptions",
+                _CASE_WORKERS,
+                "retry_now",
             ),
             _one("addNote", "Write a note on an order", "Notes", _NOTE_WRITERS),
             _one("listNotes", "Read the notes on an order", "Notes", {**_NOTE_WRITERS, Role.AUDITOR: Rule.ANYTHING}),

@@ -42,6 +42,7 @@ BEFORE_HAND_OVER = (
 )
 AT_THE_NODE = (Bucket.RELEASED, Bucket.PICKED, Bucket.PACKED)
 HANDED_OVER = (Bucket.SHIPPED, Bucket.DELIVERED, Bucket.RETURN_PENDING, Bucket.RETURNED, Bucket.WRITTEN_OFF)
+WITH_THE_CARRIER = (Bucket.SHIPPED, Bucket.RETURN_PENDING)
 TERMINAL = (Bucket.DELIVERED, Bucket.RETURNED, Bucket.WRITTEN_OFF, Bucket.CANCELLED)
 
 Units = Annotated[int, Field(ge=0, strict=True)]

@@ -1,14 +1,12 @@
 """Changes of an order in flight: their row, the lines they add, and the address that waits for them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.orders import Actor, OrderLine, PlaceOrder
-from domain.shares import LineShares
+from domain.orders import Actor, PlaceOrder
 from store.vault import Sealed
 
 _PUT = text("""
@@ -32,16 +30,6 @@ SELECT :tender_id, :order_id, :sequence, :provider, :reference, 'pending', :amou
 ON CONFLICT (tender_id) DO NOTHING
 """)
 _GIVE_UP_TENDER = text("UPDATE tenders SET state = 'voided' WHERE tender_id = :tender_id AND state = 'failed'")
-_LINES = text("""
-INSERT INTO order_lines (order_id, line_no, sku, ordered, unit_price_minor, items_minor, discount_minor, tax_minor,
-  shipping_minor, shipping_tax_minor, total_minor, open, extends_line, replaces_line)
-SELECT :order_id, w.line_no, w.sku, w.ordered, w.unit_price, w.items, w.discount, w.tax, w.shipping, w.shipping_tax,
-  w.items - w.discount + w.tax + w.shipping + w.shipping_tax, w.ordered, nullif(w.extends, 0), nullif(w.replaces, 0)
-  FROM unnest(CAST(:line_no AS int[]), CAST(:sku AS text[]), CAST(:ordered AS int[]), CAST(:unit_price AS bigint[]),
-  CAST(:items AS bigint[]), CAST(:discount AS bigint[]), CAST(:tax AS bigint[]), CAST(:shipping AS bigint[]),
-  CAST(:shipping_tax AS bigint[]), CAST(:extends AS int[]), CAST(:replaces AS int[]))
-  AS w(line_no, sku, ordered, unit_price, items, discount, tax, shipping, shipping_tax, extends, replaces)
-""")
 _ORDER = text("""
 UPDATE orders SET country = :country, region = :region, zone_id = :zone_id, service_level = :service_level,
   total_minor = :total_minor, owed_minor = owed_minor + :total_minor - total_minor,
@@ -140,34 +128,6 @@ async def add_tender(
 async def give_up_tender(connection: AsyncConnection, tender_id: str) -> None:
     """A declined tender of a change is not waited for."""
     await connection.execute(_GIVE_UP_TENDER, {"tender_id": tender_id})
-
-
-async def add_lines(
-    connection: AsyncConnection,
-    order_id: str,
-    added: Sequence[tuple[OrderLine, LineShares, int | None, int | None]],
-) -> None:
-    """Write new lines (line, shares, line that it extends, line that it replaces), all units open."""
-    if not added:
-        return
-    lines, shares = [one[0] for one in added], [one[1] for one in added]
-    await connection.execute(
-        _LINES,
-        {
-            "order_id": order_id,
-            "line_no": [line.line_no for line in lines],
-            "sku": [line.sku for line in lines],
-            "ordered": [line.quantity for line in lines],
-            "unit_price": [line.unit_price_minor for line in lines],
-            "items": [s.items_minor for s in shares],
-            "discount": [s.discount_minor for s in shares],
-            "tax": [s.tax_minor for s in shares],
-            "shipping": [s.shipping_minor for s in shares],
-            "shipping_tax": [s.shipping_tax_minor for s in shares],
-            "extends": [one[2] or 0 for one in added],
-            "replaces": [one[3] or 0 for one in added],
-        },
-    )
 
 
 async def change_header(connection: AsyncConnection, order: PlaceOrder, requested_by: date | None) -> None:

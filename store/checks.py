@@ -72,14 +72,14 @@ RETURNING o.provider_ref
 """)
 _FACTS = text("""
 SELECT o.order_id, o.total_minor, o.owed_minor, o.rejection IS NOT NULL AS rejected, o.status, o.payment_status,
-  o.fulfillment_status, o.state_digest, q.quantities, coalesce(t.tenders, '[]') AS tenders,
+  o.fulfillment_status, o.state_digest, q.quantities, q.credited, coalesce(t.tenders, '[]') AS tenders,
   coalesce(f.fulfillments, '[]') AS fulfillments, coalesce(h.holds, '[]') AS holds
   FROM (SELECT * FROM orders WHERE order_id > :after ORDER BY order_id LIMIT :page) o
   LEFT JOIN LATERAL (SELECT json_build_object('open', sum(open), 'reserved', sum(reserved),
      'backordered', sum(backordered), 'allocated', sum(allocated), 'released', sum(released),
      'picked', sum(picked), 'packed', sum(packed), 'shipped', sum(shipped), 'delivered', sum(delivered),
      'return_pending', sum(return_pending), 'returned', sum(returned), 'written_off', sum(written_off),
-     'cancelled', sum(cancelled)) AS quantities
+     'cancelled', sum(cancelled)) AS quantities, sum(credited) AS credited
      FROM order_lines WHERE order_id = o.order_id HAVING count(*) > 0) q ON true
   LEFT JOIN LATERAL (SELECT json_agg(json_build_object('tender_id', tender_id, 'state', state,
      'amount_minor', amount_minor, 'authorized_minor', authorized_minor, 'captured_minor', captured_minor,
@@ -208,7 +208,7 @@ def _header_of(row: object) -> tuple[str, ...] | None:
     header = derive_header(
         OrderFacts.model_validate(
             {
-                **{name: values[name] for name in ("total_minor", "owed_minor", "rejected")},
+                **{name: values[name] for name in ("total_minor", "owed_minor", "rejected", "credited")},
                 "quantities": Buckets.model_validate(values["quantities"]),
                 "tenders": tuple(TenderFact.model_validate(t) for t in values["tenders"]),  # type: ignore[attr-defined]
                 "fulfillments": tuple(

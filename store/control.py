@@ -7,12 +7,19 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from domain.carrier_trouble import turns_up
+from domain.cases import FOUND_AFTER_LOSS
 from domain.ids import derived_id
+from domain.lifecycle import Team
+from domain.orders import CarrierEventType
+from domain.quantities import Bucket
 from store.commands import DueCommand, mark_delivered, record_late_scan, settle_command
+from store.orders import finish, lock_order
 
+USUAL_DUE_S = 4 * 3_600
 _OPEN_CASE = text("""
 INSERT INTO exceptions (exception_id, order_id, code, owner, detail, due_at)
-VALUES (:exception_id, :order_id, :code, :owner, :detail, now() + interval '4 hours')
+VALUES (:exception_id, :order_id, :code, :owner, :detail, now() + make_interval(secs => :due_s))
 ON CONFLICT DO NOTHING RETURNING exception_id
 """)
 _PROMISE_STATE = text("UPDATE orders SET promise_state = :state WHERE order_id = :order_id")
@@ -36,15 +43,22 @@ class KnownCommand:
 
 
 async def open_case(
-    connection: AsyncConnection, order_id: str, code: str, owner: str, detail: str, version: int
+    connection: AsyncConnection,
+    order_id: str,
+    code: str,
+    owner: str,
+    detail: str,
+    version: int,
+    due_s: int = USUAL_DUE_S,
 ) -> bool:
-    """Open an exception case, one per order and cause. False: there is one already."""
+    """Open an exception case, one per order and cause, to be answered in `due_s` seconds. False: there is one."""
     values = {
         "exception_id": derived_id("exc", order_id, code, version),
         "order_id": order_id,
         "code": code,
         "owner": owner,
         "detail": detail,
+        "due_s": due_s,
     }
     return (await connection.execute(_OPEN_CASE, values)).first() is not None
 
@@ -113,38 +127,77 @@ async def was_settled(connection: AsyncConnection, order_id: str, command_id: st
 
 
 _ENDED = text("SELECT status, version FROM orders WHERE order_id = :order_id AND terminal")
+_PARCEL = text("""
+SELECT s.tracking, s.last_scan_at, f.stage FROM shipments s JOIN fulfillment_orders f USING (fulfillment_id)
+ WHERE s.shipment_id = :shipment_id AND s.order_id = :order_id
+""")
 ORDER_CLOSED = "order_closed"
 _TOO_LATE = "the order is closed"
+_TURNED_UP = "the order is closed, and the parcel was made good: a person looks"
 
 
 async def settle_after_end(connection: AsyncConnection, command: DueCommand) -> bool:
     """Give a command its outcome because its order is over: a fact is kept, a wish is refused.
 
     An outcome that was stored before stands. False, and nothing is written, while the order is not over: an
-    order without a running workflow may just not have been started yet.
+    order without a running workflow may just not have been started yet. A parcel that turns up after it was
+    made good gets a case.
     """
     row = (await connection.execute(_ENDED, {"order_id": command.order_id})).one_or_none()
     if row is None:
         return False
     fact = command.kind == "carrier_event"
-    outcome = _kept(command, row.status, row.version) if fact else _refused(command, row.status)
+    parcel = await _parcel(connection, command) if fact else None
+    outcome = _kept(command, row.status, row.version, parcel) if fact else _refused(command, row.status)
     state = "applied" if fact else "refused"
     if await settle_command(connection, command.order_id, command.command_id, state, outcome) and fact:
         event = {**command.payload, "occurred_at": datetime.fromisoformat(command.payload["occurred_at"])}
-        await record_late_scan(connection, command.order_id, event, _TOO_LATE)
+        await record_late_scan(connection, command.order_id, event, outcome["why"])
+        if parcel is not None and parcel.turned_up:
+            await _open_found(connection, command)
     await mark_delivered(connection, [(command.order_id, command.command_id)])
     return True
 
 
-def _kept(command: DueCommand, status: str, version: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Parcel:
+    """A parcel of an order that is over, and whether this event says that it turned up after it was made good."""
+
+    state: str
+    turned_up: bool
+
+
+async def _parcel(connection: AsyncConnection, command: DueCommand) -> _Parcel | None:
+    about = {"shipment_id": command.payload["shipment_id"], "order_id": command.order_id}
+    row = (await connection.execute(_PARCEL, about)).one_or_none()
+    if row is None or row.tracking is None:
+        return None
+    at = datetime.fromisoformat(command.payload["occurred_at"])
+    event = CarrierEventType(command.payload["type"])
+    return _Parcel(row.tracking, turns_up(Bucket(row.stage), event, at, row.last_scan_at))
+
+
+async def _open_found(connection: AsyncConnection, command: DueCommand) -> None:
+    """The order is over, and somebody has to look for units and money."""
+    change = await lock_order(connection, command.order_id)
+    owner = Team.SERVICE.value
+    detail = f"parcel {command.payload['shipment_id']} is {command.payload['type']} though it was made good"
+    if await open_case(connection, command.order_id, FOUND_AFTER_LOSS, owner, detail, change.version):
+        code = FOUND_AFTER_LOSS
+        change.say("order.needs_attention", cause=code, code=code, owner=owner, detail=detail)
+        await finish(change)
+
+
+def _kept(command: DueCommand, status: str, version: int, parcel: _Parcel | None) -> dict[str, Any]:
     """What the order would have answered to a carrier's event that changes nothing any more."""
+    usual = "delivered" if status == "completed" else "voided"
     return {
         "applied": False,
         "duplicate": False,
         "shipment_id": command.payload["shipment_id"],
-        "state": "delivered" if status == "completed" else "voided",
+        "state": parcel.state if parcel else usual,
         "order_version": version,
-        "why": _TOO_LATE,
+        "why": _TURNED_UP if parcel and parcel.turned_up else _TOO_LATE,
     }
 
 

@@ -45,6 +45,7 @@ UPDATE fulfillment_orders SET value_minor = :value_minor, captured = :captured W
 _READ = text("""
 SELECT f.fulfillment_id, f.order_id, f.node_id, f.state, f.stage, f.claim_state, f.refusal, f.provider_ref, f.units,
        s.shipment_id, s.claim_state AS label_state, s.tracking_number, s.carrier, s.refusal AS label_refusal,
+       s.tracking, s.returned_at,
        o.zone_id, o.service_level
   FROM fulfillment_orders f JOIN orders o USING (order_id) LEFT JOIN shipments s USING (shipment_id)
  WHERE f.fulfillment_id = :fulfillment_id
@@ -91,7 +92,8 @@ UPDATE shipments SET claim_state = 'voided', tracking = 'voided' WHERE shipment_
 _TRACK = text("""
 UPDATE shipments SET tracking = coalesce(:state, tracking), last_scan_at = greatest(last_scan_at, :at),
   handed_over_at = CASE WHEN :handed_over THEN coalesce(handed_over_at, :at) ELSE handed_over_at END,
-  delivered_at = CASE WHEN :state = 'delivered' THEN coalesce(delivered_at, :at) ELSE delivered_at END
+  delivered_at = CASE WHEN :state = 'delivered' THEN coalesce(delivered_at, :at) ELSE delivered_at END,
+  returned_at = CASE WHEN :state = 'returned' THEN coalesce(returned_at, :at) ELSE returned_at END
  WHERE shipment_id = :id
 """)
 _SCAN = text("""
@@ -343,3 +345,11 @@ async def ask_to_stop(
     """The nodes of these fulfillment orders are asked to stop; they have `answer_s` seconds to answer."""
     if fulfillment_ids:
         await connection.execute(_ASK_TO_STOP, {"ids": list(fulfillment_ids), "now": now, "answer_s": answer_s})
+
+
+_REMEDY = text("UPDATE fulfillment_orders SET remedy = :remedy WHERE fulfillment_id = :fulfillment_id")
+
+
+async def mark_remedy(connection: AsyncConnection, fulfillment_id: str, remedy: str) -> None:
+    """Keep how the units of a parcel that did not arrive are made good."""
+    await connection.execute(_REMEDY, {"fulfillment_id": fulfillment_id, "remedy": remedy})

@@ -61,8 +61,25 @@ SELECT concat_ws(' ', order_id, sku, 'at', node_id) AS key FROM
   (SELECT order_id, sku, node_id, sum(qty) AS consumed FROM reservations
      WHERE state IN ('consumed','written_off') GROUP BY 1, 2, 3) r
   FULL JOIN (SELECT order_id, sku, node_id, -sum(on_hand_delta) AS moved FROM stock_movements
-              WHERE order_id IS NOT NULL GROUP BY 1, 2, 3) m USING (order_id, sku, node_id)
+              WHERE order_id IS NOT NULL AND reason <> 'returned_to_sender' GROUP BY 1, 2, 3) m
+  USING (order_id, sku, node_id)
  WHERE coalesce(r.consumed, 0) <> coalesce(m.moved, 0)
+""",
+    ),
+    Check(
+        "I1",
+        "returned_units_mismatch",
+        "inventory",
+        "the units of a parcel that came back are on hand again, once, at the node that they left",
+        """
+SELECT concat_ws(' ', shipment_id, sku, 'at', node_id) AS key FROM
+  (SELECT s.shipment_id, l.sku, f.node_id, sum(l.quantity) AS units FROM shipments s
+     JOIN fulfillment_orders f USING (fulfillment_id) JOIN fulfillment_lines l USING (fulfillment_id)
+    WHERE s.returned_at IS NOT NULL GROUP BY 1, 2, 3) p
+  FULL JOIN (SELECT split_part(business_key, ':', 1) AS shipment_id, sku, node_id, sum(on_hand_delta) AS moved
+               FROM stock_movements WHERE reason = 'returned_to_sender' GROUP BY 1, 2, 3) m
+  USING (shipment_id, sku, node_id)
+ WHERE coalesce(p.units, 0) <> coalesce(m.moved, 0)
 """,
     ),
     Check(
@@ -142,13 +159,28 @@ SELECT concat_ws(' line ', order_id, line_no) AS key FROM order_lines l FULL JOI
      coalesce(sum(w.quantity) FILTER (WHERE f.stage = 'released'), 0) AS released,
      coalesce(sum(w.quantity) FILTER (WHERE f.stage = 'picked'), 0) AS picked,
      coalesce(sum(w.quantity) FILTER (WHERE f.stage = 'packed'), 0) AS packed,
-     coalesce(sum(w.quantity) FILTER (WHERE f.stage IN ('shipped','delivered')), 0) AS gone
+     coalesce(sum(w.quantity) FILTER (WHERE f.stage IN ('shipped','delivered','return_pending','returned',
+       'written_off')), 0) AS gone
      FROM fulfillment_lines w JOIN fulfillment_orders f USING (fulfillment_id) GROUP BY 1, 2) f
   USING (order_id, line_no)
  WHERE (coalesce(f.allocated, 0), coalesce(f.released, 0), coalesce(f.picked, 0), coalesce(f.packed, 0),
         coalesce(f.gone, 0))
     <> (coalesce(l.allocated, 0), coalesce(l.released, 0), coalesce(l.picked, 0), coalesce(l.packed, 0),
         coalesce(l.shipped + l.delivered + l.return_pending + l.returned + l.written_off, 0))
+""",
+    ),
+    Check(
+        "I3",
+        "undelivered_units_mismatch",
+        "fulfillment",
+        "every unit that was lost, damaged or came back is credited or sent again, once",
+        """
+SELECT concat_ws(' line ', order_id, root) AS key FROM
+  (SELECT order_id, CASE WHEN replaces_parcel IS NULL THEN line_no ELSE replaces_line END AS root,
+          sum(written_off + returned) AS gone, sum(credited) AS credited,
+          coalesce(sum(ordered - cancelled) FILTER (WHERE replaces_parcel IS NOT NULL), 0) AS again
+     FROM order_lines GROUP BY 1, 2) l
+ WHERE gone <> credited + again
 """,
     ),
 )
@@ -272,13 +304,15 @@ SELECT t.tender_id AS key FROM tenders t LEFT JOIN
         "I7",
         "order_total",
         "finance",
-        "the lines and the order's charges sum to its total, and what was cancelled is not owed unless it is kept",
+        "lines and charges sum to the total, and what was cancelled or credited is not owed unless it is kept",
         """
 SELECT o.order_id AS key FROM orders o LEFT JOIN order_lines l USING (order_id) GROUP BY o.order_id
 HAVING coalesce(sum(l.total_minor), 0) + o.charges_minor <> o.total_minor
     OR o.owed_minor <> CASE WHEN o.status = 'rejected' THEN 0
-                            ELSE o.total_minor - coalesce(sum(l.cancelled_minor - l.kept_minor), 0) END
-    OR bool_or(l.cancelled_minor NOT BETWEEN 0 AND l.total_minor OR l.kept_minor NOT BETWEEN 0 AND l.cancelled_minor)
+                            ELSE o.total_minor
+                                 - coalesce(sum(l.cancelled_minor - l.kept_minor + l.credited_minor), 0) END
+    OR bool_or(l.cancelled_minor + l.credited_minor NOT BETWEEN 0 AND l.total_minor
+               OR l.kept_minor NOT BETWEEN 0 AND l.cancelled_minor)
 """,
     ),
     Check(
@@ -293,6 +327,19 @@ SELECT order_id AS key FROM
                FROM ledger_entries e JOIN ledger_journals j USING (journal_id)
               WHERE j.kind = 'kept' AND e.account = 'customer' GROUP BY 1) b USING (order_id)
  WHERE coalesce(l.kept, 0) <> coalesce(b.booked, 0)
+""",
+    ),
+    Check(
+        "I7",
+        "credit_is_not_booked",
+        "finance",
+        "what the lines count as credited is what the credit memos say",
+        """
+SELECT order_id AS key FROM
+  (SELECT order_id, sum(credited_minor) AS credited FROM order_lines GROUP BY 1) l
+  FULL JOIN (SELECT j.order_id, -sum(e.amount_minor) AS booked FROM ledger_journals j JOIN ledger_entries e
+               USING (journal_id) WHERE j.kind = 'credit_memo' AND e.account = 'customer' GROUP BY 1) b USING (order_id)
+ WHERE coalesce(l.credited, 0) <> coalesce(b.booked, 0)
 """,
     ),
     Check(

@@ -108,6 +108,7 @@ SELECT o.order_id, o.channel, o.currency, o.rules, o.version, o.status, o.promis
 
 _FACTS = text("""
 SELECT o.total_minor, o.owed_minor, o.rules, o.rejection IS NOT NULL AS rejected,
+  (SELECT coalesce(sum(credited), 0)::int FROM order_lines WHERE order_id = o.order_id) AS credited,
   (SELECT row_to_json(b) FROM (
      SELECT coalesce(sum(open),0)::int AS open, coalesce(sum(reserved),0)::int AS reserved,
        coalesce(sum(backordered),0)::int AS backordered, coalesce(sum(allocated),0)::int AS allocated,
@@ -232,6 +233,7 @@ async def load_facts(connection: AsyncConnection, order_id: str, now: datetime) 
         rejected=row["rejected"],
         total_minor=row["total_minor"],
         owed_minor=row["owed_minor"],
+        credited=row["credited"],
         quantities=Buckets.model_validate(row["quantities"]),
         tenders=tuple(TenderFact.model_validate(t) for t in row["tenders"]),
         fulfillments=tuple(FulfillmentFact.model_validate(f) for f in row["fulfillments"]),

@@ -238,6 +238,17 @@ async def post_kept(connection: AsyncConnection, order_id: str, currency: str, s
     await _post(connection, order_id, currency, "kept", f"{order_id}:{step}:kept", entries)
 
 
+async def post_credit(connection: AsyncConnection, order_id: str, currency: str, key: str, parts: Components) -> None:
+    """Credit memo: of what was invoiced, these units are not owed any more."""
+    entries = {
+        "customer": -parts.total_minor,
+        "revenue": parts.revenue_minor,
+        "shipping": parts.shipping_minor,
+        "tax": parts.tax_minor,
+    }
+    await _post(connection, order_id, currency, "credit_memo", f"{key}:credit", entries)
+
+
 async def post_capture(
     connection: AsyncConnection, order_id: str, currency: str, tender_id: str, key: str, amount_minor: int
 ) -> None:

@@ -14,6 +14,7 @@ SELECT o.order_id, o.order_number, o.channel, o.external_ref, o.customer_ref, o.
        'unit_price_minor', l.unit_price_minor, 'items_minor', l.items_minor, 'discount_minor', l.discount_minor,
        'tax_minor', l.tax_minor, 'shipping_minor', l.shipping_minor, 'shipping_tax_minor', l.shipping_tax_minor,
        'total_minor', l.total_minor, 'cancelled_minor', l.cancelled_minor, 'kept_minor', l.kept_minor,
+       'credited_minor', l.credited_minor, 'replaces_line', l.replaces_line, 'replaces_parcel', l.replaces_parcel,
        'quantities', json_strip_nulls(json_build_object({_BUCKETS})),
        'backorder', CASE WHEN l.backordered > 0 THEN json_build_object('units', l.backordered,
           'since', l.waits_since, 'until', l.waits_until) END) ORDER BY l.line_no), '[]')
@@ -24,14 +25,16 @@ SELECT o.order_id, o.order_number, o.channel, o.external_ref, o.customer_ref, o.
        'capture_before', t.capture_before) ORDER BY t.sequence), '[]')
      FROM tenders t WHERE t.order_id = o.order_id) AS tenders,
   (SELECT coalesce(json_agg(json_build_object('id', f.fulfillment_id, 'node', f.node_id, 'state', f.state,
-       'stage', f.stage, 'shipment_id', f.shipment_id, 'ship_by', f.ship_by, 'value_minor', f.value_minor,
+       'stage', f.stage, 'remedy', f.remedy, 'shipment_id', f.shipment_id, 'ship_by', f.ship_by,
+       'value_minor', f.value_minor,
        'lines', (SELECT json_agg(json_build_object('line', fl.line_no, 'quantity', fl.quantity) ORDER BY fl.line_no)
                    FROM fulfillment_lines fl WHERE fl.fulfillment_id = f.fulfillment_id))
        ORDER BY f.fulfillment_id), '[]')
      FROM fulfillment_orders f WHERE f.order_id = o.order_id) AS fulfillment_orders,
   (SELECT coalesce(json_agg(json_build_object('id', s.shipment_id, 'fulfillment_id', s.fulfillment_id,
        'carrier', s.carrier, 'tracking_number', s.tracking_number, 'state', s.tracking,
-       'handed_over_at', s.handed_over_at, 'delivered_at', s.delivered_at) ORDER BY s.shipment_id), '[]')
+       'handed_over_at', s.handed_over_at, 'delivered_at', s.delivered_at,
+       'returned_at', s.returned_at) ORDER BY s.shipment_id), '[]')
      FROM shipments s WHERE s.order_id = o.order_id AND s.tracking IS NOT NULL) AS shipments,
   (SELECT coalesce(json_agg(row_to_json(h) ORDER BY h.placed_at, h.hold_id), '[]')
      FROM holds h WHERE h.order_id = o.order_id AND h.live) AS holds,

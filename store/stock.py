@@ -22,6 +22,9 @@ class StockRaced(Exception):
 Held = tuple[int, str, str, int]
 """Line number, SKU, node, units."""
 
+RETURNED_TO_SENDER = "returned_to_sender"
+"""The reason of the movement by which a parcel's units are on hand again."""
+
 _NETWORK = text("""
 SELECT n.node_id, n.latitude, n.longitude, n.time_zone, c.working_days, c.holidays, c.cut_off, c.dispatch,
        c.pickup, c.processing_days, l.transit_days, z.latitude AS zone_latitude, z.longitude AS zone_longitude,
@@ -355,6 +358,18 @@ async def consume(connection: AsyncConnection, order_id: str, fulfillment_id: st
         },
     )
     return gone
+
+
+async def take_back(
+    connection: AsyncConnection, order_id: str, shipment_id: str, units: Sequence[Held], actor: str
+) -> None:
+    """The units of a parcel are back at their node: on hand again, by a movement that there is once per parcel."""
+    levels = _per_level(units)
+    columns = {"skus": [sku for sku, _ in levels], "nodes": [node for _, node in levels]}
+    deltas = list(levels.values())
+    await _lock_and_shift(connection, units, reserved=0, on_hand=1)
+    about = {"key": f"{shipment_id}:returned", "reason": RETURNED_TO_SENDER, "order_id": order_id, "actor": actor}
+    await connection.execute(_MOVEMENTS, {**about, **columns, "deltas": deltas})
 
 
 async def extend_hold(connection: AsyncConnection, order_id: str, until: datetime) -> None:

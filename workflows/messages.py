@@ -300,6 +300,23 @@ class ScanOutcome(Frozen):
     why: str | None = None
 
 
+class ChooseRemedy(Frozen):
+    """How parcels that do not arrive are made good: one of them, or all that wait for it."""
+
+    command_id: CommandKey
+    remedy: Literal["refund", "reship"]
+    shipment_id: Annotated[str, StringConstraints(max_length=64)] | None = None
+    actor: Actor | None = None
+
+
+class RemedyOutcome(Frozen):
+    """The parcels that it was chosen for. What follows is told by the timeline."""
+
+    remedy: str
+    shipments: tuple[str, ...]
+    order_version: int
+
+
 class PaymentEvent(Frozen):
     """A fact or a change about a tender. `method_updated` brings a new `reference` to try."""
 

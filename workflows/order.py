@@ -17,7 +17,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.lifecycle import FulfillmentState, PaymentState, TrackingState, deadline_after
     from domain.order_state import Fulfillment, Tender
     from domain.orders import CancelReason, HoldBlock, PlaceOrder, Split
-    from domain.quantities import Bucket
+    from domain.quantities import HANDED_OVER, Bucket
     from workflows.messages import Accepted, OrderClosed, Rejected, ShortLine
 
 
@@ -167,23 +167,33 @@ class Order(OrderSilence):
         return self._nothing_under_way() and not unplaced
 
     def _nothing_under_way(self) -> bool:
-        """Whether every part is over, or delivered and paid. A broken track is raised, not awaited."""
+        """Whether every part is over, or delivered and paid, and no money is going home.
+
+        A broken track is raised, not awaited.
+        """
         for track in self._tracks:
             if track.done():
                 track.result()
-        return not any(part.open for part in self.s.fulfillments.values())
+        refunding = any(tender.refunding_minor for tender in self.s.tenders)
+        return not refunding and not any(part.open for part in self.s.fulfillments.values())
 
     async def _reserve_again(self) -> None:
         """Units lost their place, because the payment came late or a node is short: hold them again, or give up."""
         self.s.generation += 1
         self._deciding = True
+        units = units_to_source(self.s)
+        again = tuple(unit for unit in units if self.s.lines[unit[0]].replaces_parcel)
+        units = again or units  # first what is sent instead: it is refunded where nobody has it, and does not wait
         ask = ReserveAsk(
             order=self.s.order,
             generation=self.s.generation,
-            open_units=units_to_source(self.s),
+            open_units=units,
             barred=(*self.s.barred, *self.s.avoided),
-            may_wait=may_wait(self.s) and not self.s.avoided,  # a node that was left is better than waiting
-            cause=self.s.sourced_for or ("short_pick" if self.s.barred else "reservation_expired"),
+            # a node that was left is better than waiting; what is sent instead does not wait
+            may_wait=may_wait(self.s) and not self.s.avoided and not again,
+            cause="parcel_not_delivered"
+            if again
+            else self.s.sourced_for or ("short_pick" if self.s.barred else "reservation_expired"),
         )
         outcome = await self._database(StockActivities.reserve, ask, "Hold the units again")
         if isinstance(outcome, StockReserved):
@@ -196,15 +206,18 @@ class Order(OrderSilence):
         elif self.s.avoided:
             self.s.avoided = ()  # next time with the nodes that were left: late is better than never
         else:
-            await self._do_without(outcome)
+            await self._do_without(outcome, again)
 
-    async def _do_without(self, short: StockShort) -> None:
-        """No node has these units. Who wants all of it together gets none; else what there is ships."""
-        if self.s.order.split is Split.TOGETHER:
+    async def _do_without(self, short: StockShort, again: tuple[tuple[int, int], ...] = ()) -> None:
+        """No node has these units. Who wants all of it together gets none; else what there is ships.
+
+        `again` are those that were to be sent instead of others: only they are given up.
+        """
+        if self.s.order.split is Split.TOGETHER and not again:
             await self._give_up(CancelReason.OUT_OF_STOCK)
             return
         missing = tuple((line.line_no, line.requested - line.available) for line in short.lines)
-        await self._give_up(CancelReason.OUT_OF_STOCK, missing or units_to_source(self.s), Bucket.OPEN)
+        await self._give_up(CancelReason.OUT_OF_STOCK, missing or again or units_to_source(self.s), Bucket.OPEN)
 
     async def _allocate(self) -> list[Fulfillment]:
         """Commit the held units that no hold keeps back: one fulfillment order per node."""
@@ -255,12 +268,12 @@ class Order(OrderSilence):
         )
         await self._book(part)
         over = (Bucket.CANCELLED, Bucket.OPEN)
-        await workflow.wait_condition(lambda: part.recorded in (Bucket.SHIPPED, Bucket.DELIVERED, *over))
+        await workflow.wait_condition(lambda: part.recorded in (*HANDED_OVER, *over))
         if part.recorded in over:
             await self._take_label_back(part)
             return
         await self._capture(part)
-        await workflow.wait_condition(lambda: part.recorded is Bucket.DELIVERED)
+        await self._see_home(part)
 
     async def _release(self, part: Fulfillment) -> None:
         number, grant = 1, self._grants.pop(f"release:{part.fulfillment_id}", None)
@@ -403,28 +416,6 @@ class Order(OrderSilence):
         whole = tender.captured_minor == tender.authorized_minor
         tender.state = PaymentState.CAPTURED if whole else PaymentState.PARTIALLY_CAPTURED
         self._describe()
-
-    async def _refund_excess(self) -> None:
-        """Money that was taken behind our back for units that nobody owes any more goes home."""
-        excess = self.s.excess_minor
-        while excess > 0 and blocked(self.s, HoldBlock.REFUND):
-            await workflow.wait_condition(lambda: not blocked(self.s, HoldBlock.REFUND))
-        for tender in reversed(self.s.tenders):
-            amount = min(excess, tender.captured_minor - tender.refunded_minor)
-            seq = 1
-            while amount > 0:
-                seen = self._retries
-                ask = self._money(tender, seq, amount).model_copy(update={"reason_ref": f"settlement:{seq}"})
-                outcome = await self._provider(
-                    PaymentActivities.refund, ask, f"Refund {self._amount(amount)}", "payment_refund_failing"
-                )
-                if isinstance(outcome, MoneyMoved):
-                    tender.refunded_minor += amount
-                    excess -= amount
-                    break
-                await self._attention("payment_refund_refused", "finance", f"the provider refused: {outcome.code}")
-                await self._retry_asked(seen)
-                seq += 1
 
     def _work(self, part: Fulfillment) -> WorkAsk:
         return WorkAsk(

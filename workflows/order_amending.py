@@ -36,9 +36,9 @@ with workflow.unsafe.imports_passed_through():
     )
     from domain.ids import derived_id
     from domain.lifecycle import PaymentState
-    from domain.order_state import Fulfillment, LineState, Tender
+    from domain.order_state import Fulfillment, Tender
     from domain.orders import OPERATOR, Actor
-    from domain.quantities import Bucket, Buckets
+    from domain.quantities import Bucket
     from domain.refusals import OrderRuleError
     from workflows.messages import (
         AmendedLine,
@@ -351,14 +351,7 @@ class OrderAmending(OrderPaying):
         self.s.release_held(ask.held_units, Bucket.OPEN)
         self.s.move(ask.removed, Bucket.OPEN, Bucket.CANCELLED)
         for one in plan.added:
-            self.s.lines[one.line.line_no] = LineState(
-                line_no=one.line.line_no,
-                sku=one.line.sku,
-                shares=one.shares,
-                buckets=Buckets(open=one.line.quantity),
-                extends=one.extends,
-                replaces=one.replaces,
-            )
+            self.s.add_line(one)
         self.s.order = plan.order
         self.s.requested_by = plan.requested_by or self.s.requested_by
         self.s.changed_at = workflow.now()

@@ -13,10 +13,11 @@ with workflow.unsafe.imports_passed_through():
     from activities.contract import Grant
     from activities.records import CaseAsk, RecordActivities
     from activities.stock import ExpireAsk, StockActivities
+    from domain.carrier_trouble import needs_remedy
     from domain.holds import on_hold
     from domain.lifecycle import FulfillmentState, PaymentState, WaitingOn
     from domain.money import format_minor
-    from domain.order_state import Hold, OrderState
+    from domain.order_state import Fulfillment, Hold, OrderState
     from domain.orders import PlaceOrder
     from domain.quantities import Bucket
     from workflows import policies, visibility
@@ -119,7 +120,7 @@ class OrderBase:
                 continue
             if await self._until(lambda at=due.at: self._nearer_than(at), due.at):  # type: ignore[misc]
                 continue
-            if due.at <= workflow.now() and due.key in {d.key for d in self._dues()}:
+            if any(d.key == due.key and d.at <= workflow.now() for d in self._dues()):
                 await self._fall_due(due)
 
     def _nearer_than(self, at: datetime) -> bool:
@@ -139,10 +140,12 @@ class OrderBase:
                 found.append(Due(tender.deadline, key, "payment_pending", "finance", "the provider did not answer"))
         for part in self.s.fulfillments.values():
             over = (FulfillmentState.CLOSED, FulfillmentState.CANCELLED, FulfillmentState.REJECTED)
-            if part.state not in over and not on_hold(self.s, part):
+            if part.state not in over and not on_hold(self.s, part) and not needs_remedy(part):
                 key = f"{part.fulfillment_id}:{part.state}:{part.stage}"
                 code = _SILENCE.get(part.state, "node_silent")
-                found.append(Due(part.deadline, key, code, "fulfillment", f"{part.node_id}: {part.state} for too long"))
+                found.append(
+                    Due(self._silent_at(part), key, code, "fulfillment", f"{part.node_id}: {part.state} for too long")
+                )
         if self.s.due_until and self.s.promise_state == "on_track":
             found.append(Due(self.s.due_until, "promise", "promise_late", "fulfillment", "not delivered in time"))
         return [due for due in found if due.key not in self.s.cases]
@@ -154,6 +157,12 @@ class OrderBase:
         """
         while self.s.acceptance is None or self._deciding:
             await workflow.wait_condition(lambda: self.s.acceptance is not None and not self._deciding)
+
+    def _silent_at(self, part: Fulfillment) -> datetime:
+        """When somebody must look. At a parcel some time before it counts as lost."""
+        if part.state is not FulfillmentState.SHIPPED:
+            return part.deadline
+        return min(part.deadline, part.since + timedelta(seconds=self.s.rules.carrier_silence_s))
 
     async def _fall_due(self, due: Due) -> None:
         if due.key == "reservation":

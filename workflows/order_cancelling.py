@@ -8,7 +8,8 @@ from typing import NamedTuple
 from temporalio import workflow
 from temporalio.common import RawValue
 
-from workflows.order_desk import OrderDesk, takes_anything, validated
+from workflows.order_desk import takes_anything, validated
+from workflows.order_refunding import OrderRefunding
 
 with workflow.unsafe.imports_passed_through():
     from activities.contract import CommandRef
@@ -19,9 +20,9 @@ with workflow.unsafe.imports_passed_through():
     from domain.cut_offs import check_cut_off, furthest
     from domain.ids import derived_id
     from domain.lifecycle import FulfillmentState, PaymentState
-    from domain.order_state import Fulfillment
+    from domain.order_state import Credit, Fulfillment
     from domain.orders import OPERATOR, SYSTEM, Actor, ActorKind, CancelReason, RefundWish, ReportKind
-    from domain.quantities import Bucket, units_per_line
+    from domain.quantities import HANDED_OVER, Bucket, units_per_line
     from domain.refusals import OrderRuleError
     from domain.shares import Components
     from workflows.messages import (
@@ -65,9 +66,10 @@ class Decided(NamedTuple):
     cuts: tuple[PartCut, ...]
     freed: list[Freed]
     asked: list[Fulfillment]
+    credit: Credit | None  # for units that were to be sent instead of others that did not arrive
 
 
-class OrderCancelling(OrderDesk):
+class OrderCancelling(OrderRefunding):
     """The command `cancel`, and the cancellations that the order decides itself."""
 
     @workflow.update(
@@ -137,14 +139,14 @@ class OrderCancelling(OrderDesk):
         kept = self._keep(command, plan.units_at_once)
         cuts, freed = self._mark_cancelled(plan)
         asked = self._mark_asked(plan, command.command_id)
-        return Decided(before, plan, kept, cuts, freed, asked)
+        return Decided(before, plan, kept, cuts, freed, asked, self.s.book_credit())
 
     def _keep(self, command: CancelOrder, units: Iterable[tuple[int, int]]) -> Components | None:
         """Synchronous: what these units, about to be cancelled, are worth, where it is paid all the same."""
         return self.s.keep(units) if command.refund == "none" else None
 
     async def _carry_out(self, command: CancelOrder, actor: Actor, decided: Decided) -> CancelOutcome:
-        _, plan, kept, cuts, _, asked = decided
+        _, plan, kept, cuts, _, asked, credit = decided
         outcome = self._cancel_outcome(command, decided, "requested" if asked else "confirmed")
         done = CancelAsk(
             order_id=self.s.order.order_id,
@@ -163,9 +165,11 @@ class OrderCancelling(OrderDesk):
             kept_minor=self._kept(kept),
             kept=kept,
             promise_state=self._judge_promise(),
+            credit=credit,
             untried_tenders=self._drop_untried_tenders(),
         )
         recorded = await self._database(StockActivities.cancel, done, f"Cancel: {command.reason}")
+        self._refund_credit()
         for cut in cuts:
             self._record_cut(cut)
         if asked:
@@ -271,8 +275,8 @@ class OrderCancelling(OrderDesk):
             )
             if reply.answer != "answer_follows" and part.stop_answer is None:
                 part.stop_answer = reply.answer
-        await workflow.wait_condition(lambda: part.stop_answer is not None or part.stage is Bucket.SHIPPED)
-        return part.stop_answer == "stopped" and part.stage not in (Bucket.SHIPPED, Bucket.DELIVERED)
+        await workflow.wait_condition(lambda: part.stop_answer is not None or part.stage in HANDED_OVER)
+        return part.stop_answer == "stopped" and part.stage not in HANDED_OVER
 
     def _lines_to_stop(self, part: Fulfillment) -> tuple[tuple[int, str, int], ...]:
         """The units to name to the node; none for all that it has."""
@@ -295,8 +299,10 @@ class OrderCancelling(OrderDesk):
             kept_minor=self._kept(kept),
             kept=kept,
             promise_state=self._judge_promise(),
+            credit=self.s.book_credit(),
         )
         await self._database(StockActivities.cancel, ask, f"{part.node_id} stopped: free its units")
+        self._refund_credit()
         self._record_cut(cut)
         part.cancelling = None
         return kept

@@ -44,6 +44,7 @@ with workflow.unsafe.imports_passed_through():
         AmendOrder,
         CancelOrder,
         CarrierEvent,
+        ChooseRemedy,
         LeaveNode,
         NodeReport,
         PaymentEvent,
@@ -60,6 +61,7 @@ COMMANDS: Mapping[str, type[BaseModel]] = {
     "release_hold": ReleaseHold,
     "node_report": NodeReport,
     "carrier_event": CarrierEvent,
+    "choose_remedy": ChooseRemedy,
     "payment_event": PaymentEvent,
     "retry_now": RetryNow,
     "supply_arrived": SupplyArrived,
@@ -73,6 +75,7 @@ C = TypeVar(
     ReleaseHold,
     NodeReport,
     CarrierEvent,
+    ChooseRemedy,
     PaymentEvent,
     RetryNow,
     SupplyArrived,
@@ -282,10 +285,16 @@ class OrderDesk(OrderBase):
         return self.s.header().digest
 
     def _judge_promise(self) -> str | None:
-        """Once no unit is under way: kept or broken by what was delivered, withdrawn where nothing was."""
+        """Once no unit is under way: kept or broken by what was delivered, withdrawn where nothing was.
+
+        What got lost on its way and was not sent again breaks it.
+        """
         quantities = self.s.quantities
         if quantities.live or self.s.promised_until is None:
             return None
+        if quantities.written_off and any(line.credited for line in self.s.lines.values()):
+            self.s.promise_state = "broken"
+            return self.s.promise_state
         arrivals = [f.delivered_at for f in self.s.fulfillments.values() if f.stage is Bucket.DELIVERED]
         last = max((at for at in arrivals if at is not None), default=None)
         if last is None:

@@ -4,17 +4,17 @@ from temporalio import workflow
 from temporalio.common import RawValue
 
 from workflows.order_desk import NotYet, takes_anything, validated
-from workflows.order_shipping import OrderShipping
+from workflows.order_trouble import OrderTrouble
 
 with workflow.unsafe.imports_passed_through():
-    from activities.payments import ALREADY_CAPTURED, MoneyAsk, MoneyMoved, PaymentActivities
+    from activities.payments import ALREADY_CAPTURED, MoneyMoved, PaymentActivities
     from domain.lifecycle import PaymentState
     from domain.order_state import Tender
     from domain.orders import OPERATOR
     from workflows.messages import PaymentEvent, PaymentEventOutcome, RetryNow, RetryOutcome
 
 
-class OrderPaying(OrderShipping):
+class OrderPaying(OrderTrouble):
     """The commands `payment_event` and `retry_now`, and the release of money that is not needed."""
 
     @workflow.update(
@@ -128,15 +128,3 @@ class OrderPaying(OrderShipping):
                 await self._attention("payment_void_refused", "finance", f"the provider refused: {outcome.code}")
                 await self._retry_asked(seen)
                 tender.seq += 1
-
-    def _money(self, tender: Tender, seq: int, amount_minor: int) -> MoneyAsk:
-        return MoneyAsk(
-            order_id=self.s.order.order_id,
-            tender_id=tender.tender_id,
-            sequence=tender.sequence,
-            seq=seq,
-            amount_minor=amount_minor,
-            currency=self.s.order.currency,
-            provider=tender.provider,
-            authorization_ref=tender.authorization_ref,
-        )

@@ -12,12 +12,14 @@ with workflow.unsafe.imports_passed_through():
     from activities.contract import CommandRef
     from activities.shipments import CapturePart, HandOverAsk, ReportAsk, ScanAsk, ShipmentActivities, ShortAsk
     from domain.capture import plan_capture
+    from domain.carrier_trouble import ScanEffect, effect_of
+    from domain.cases import FOUND_AFTER_LOSS, PARCEL_RETURNING
     from domain.lifecycle import FulfillmentState, TrackingState, after_report
     from domain.node_trouble import plan_short
     from domain.order_state import Fulfillment
     from domain.orders import Actor, ActorKind, ReportKind
     from domain.parcels import KNOWN_ALREADY, Scan, after_scan, noted_scan
-    from domain.quantities import Bucket
+    from domain.quantities import HANDED_OVER, WITH_THE_CARRIER, Bucket
     from workflows.messages import CarrierEvent, NodeReport, ReportOutcome, ScanOutcome
 
 
@@ -216,10 +218,14 @@ class OrderShipping(OrderHolding):
 
     async def _carrier_event(self, command: CarrierEvent) -> ScanOutcome:
         self._check_event(command)
+        actor = await self._sender(command, "carrier_event", Actor(kind=ActorKind.CARRIER, id="carrier"))
+        return await self._take_scan(command, actor)
+
+    async def _take_scan(self, command: CarrierEvent, actor: Actor) -> ScanOutcome:
+        """What a carrier has seen, or that nobody has seen anything for too long."""
         part = self.s.by_shipment(command.shipment_id)
         if part is None:
             raise UnknownShipment(command.shipment_id)
-        actor = await self._sender(command, "carrier_event", Actor(kind=ActorKind.CARRIER, id="carrier"))
         await self._called(part)
         scan = _read_scan(command, part)
         if part.tracking and not scan.repeated:  # what came before there was a label may be told again
@@ -234,12 +240,16 @@ class OrderShipping(OrderHolding):
     async def _apply_scan(
         self, part: Fulfillment, command: CarrierEvent, actor: Actor, scan: Scan, handed_over: bool
     ) -> ScanOutcome:
-        delivered = scan.state is TrackingState.DELIVERED and part.stage is Bucket.SHIPPED
+        effect = effect_of(part, scan.state)
+        if effect.contradicts:  # what followed once stands, and so does the state that it followed from
+            scan = scan.model_copy(update={"state": None, "why": f"{part.tracking}, and made good: a person looks"})
+        delivered = effect.stage is Bucket.DELIVERED
         part.tracking, part.seen = scan.state or part.tracking, scan.seen
+        part.restocked = part.restocked or effect.restock
         if delivered:
             self.s.advance(part, FulfillmentState.CLOSED, Bucket.DELIVERED, workflow.now())
-        elif part.stage is Bucket.SHIPPED and not scan.repeated:
-            self.s.advance(part, part.state, part.stage, workflow.now())  # the carrier is not silent
+        elif part.stage in WITH_THE_CARRIER and not scan.repeated:  # the carrier is not silent
+            self.s.advance(part, part.state, effect.stage or part.stage, workflow.now())
         outcome = ScanOutcome(
             applied=scan.state is not None or handed_over,
             duplicate=scan.repeated,
@@ -261,17 +271,29 @@ class OrderShipping(OrderHolding):
             promise_state=self._judge_promise() if delivered else None,
             actor=actor,
             command=self._ref(command, "carrier_event", outcome),
+            stage=None if delivered else effect.stage,
+            restock=effect.restock,
+            contradicts=effect.contradicts,
         )
+        stage = part.stage
         await self._database(ShipmentActivities.scan, ask, f"{part.shipment_id}: {command.type}")
-        if delivered:
-            part.recorded = Bucket.DELIVERED
+        if part.recorded in WITH_THE_CARRIER:
+            part.recorded = stage
+        for code in _cases_of(scan, effect):
+            self.s.attention = {**self.s.attention, code: workflow.now()}
         self._describe()
         return outcome.model_copy(update={"order_version": self.s.version})
 
 
+def _cases_of(scan: Scan, effect: ScanEffect) -> list[str]:
+    """The cases that the database opens with a scan."""
+    returning = [PARCEL_RETURNING] if scan.state is TrackingState.RETURN_TO_SENDER else []
+    return [*returning, *([FOUND_AFTER_LOSS] if effect.contradicts else [])]
+
+
 def _left_already(kind: ReportKind, part: Fulfillment) -> bool:
     """Whether a node reports the hand-over of a parcel that its carrier has scanned before."""
-    return kind is ReportKind.HANDED_OVER and part.stage in (Bucket.SHIPPED, Bucket.DELIVERED)
+    return kind is ReportKind.HANDED_OVER and part.stage in HANDED_OVER
 
 
 def _read_scan(command: CarrierEvent, part: Fulfillment) -> Scan:

@@ -77,6 +77,12 @@ PLANTED = {
         (f"{DELIVERED} LAMP at N1",),
         (),
     ),
+    "returned_units_mismatch": (
+        "INSERT INTO shipments (shipment_id, fulfillment_id, order_id, business_key, returned_at)"
+        f" VALUES ('s1', 'f1', '{DELIVERED}', 's1', now())",
+        ("s1 LAMP at N1",),
+        (),
+    ),
     "reserved_mismatch": (
         "UPDATE stock_levels SET reserved = 2",
         ("LAMP at N1",),
@@ -106,6 +112,16 @@ PLANTED = {
         "UPDATE fulfillment_lines SET quantity = 2 WHERE fulfillment_id = 'f2'",
         (f"{AT_NODE} line 1",),
         (),
+    ),
+    "undelivered_units_mismatch": (
+        f"UPDATE order_lines SET delivered = 1, written_off = 1 WHERE order_id = '{DELIVERED}'",
+        (f"{DELIVERED} line 1",),
+        (DIGEST_CHECK,),
+    ),
+    "credit_is_not_booked": (
+        f"UPDATE order_lines SET credited_minor = 50 WHERE order_id = '{DELIVERED}'",
+        (DELIVERED,),
+        ("order_total",),
     ),
     "customer_account_open": (
         f"INSERT INTO ledger_entries (journal_id, order_id, account, currency, amount_minor) VALUES "

@@ -52,6 +52,8 @@ CHANGED = Journey(
 )
 NOT_CHANGED = Journey(journeys.change_in_vain, "completed", SENT)
 LEFT = Journey(journeys.leave, "completed", (*SENT, ("release", 0), ("stop", 0)))
+LOST = Journey(journeys.lose, "completed", (*SENT, ("label", 0), ("release", 0)))
+BROUGHT_BACK = Journey(journeys.bring_back, "completed", (*SENT, ("refund", 1500)))
 REFUSED = Journey(journeys.refuse_and_retry, "completed", SENT, controls=(("warehouses.decline", 1),))
 
 POINTS: Mapping[str, tuple[tuple[Stage, ...], Journey]] = {
@@ -69,10 +71,11 @@ POINTS: Mapping[str, tuple[tuple[Stage, ...], Journey]] = {
     "shipments.short": (OWN, REJECTED),
     "shipments.book": (CALL, DELIVERED),
     "shipments.hand_over": (OWN, DELIVERED),
-    "shipments.scan": (OWN, DELIVERED),
+    "shipments.scan": (OWN, BROUGHT_BACK),
     "shipments.stop": (ASKED, CANCELLED),
     "shipments.stop_declined": (OWN, NOT_STOPPED),
     "shipments.void_label": (OWN, CANCELLED_PACKED),
+    "parcels.make_good": (OWN, LOST),
     "records.open_command": (ASKED, CANCELLED),
     "records.settle_command": (OWN, REFUSED),
     "records.open_case": (OWN, REFUSED),

@@ -25,6 +25,7 @@ ENDS = {
     "payment-declined": "completed",
     "cancel-before-pick": "cancelled",
     "cancel-too-late": "completed",
+    "lost-parcel": "completed",
 }
 
 
@@ -127,7 +128,8 @@ def test_every_sale_of_the_extract_is_accounted_for(counter: Counter) -> None:
     request is lost. A quarter of the fulfillment orders is in trouble.
     """
     # when
-    code, report = counter.accord_json("demo", "retail", "--seed", "82", "--concurrency", "24", "--trouble", "0.25")
+    wanted = ("--seed", "82", "--concurrency", "24", "--trouble", "0.25", "--parcel-trouble", "0")
+    code, report = counter.accord_json("demo", "retail", *wanted)
     # then
     assert (code, report["ok"]) == (0, True), report
     assert (report["posted"], report["accepted"], report["still_open"], report["refused"]) == (51, 51, 0, {})
@@ -150,12 +152,25 @@ def test_every_sale_of_the_extract_is_accounted_for(counter: Counter) -> None:
     }  # fmt: skip
 
 
+def test_parcels_that_do_not_arrive_are_made_good(counter: Counter) -> None:
+    """Half of the parcels of ten invoices: sent again or refunded, and every unit and penny is somewhere."""
+    # when
+    wanted = ("--orders", "10", "--run", "unlucky", "--seed", "3", "--trouble", "0", "--parcel-trouble", "0.5")
+    code, report = counter.accord_json("demo", "retail", *wanted)
+    # then
+    assert (code, report["ok"]) == (0, True), report
+    floor, units, money = report["floor"], report["units"], report["money"]
+    assert min(floor["lost"], floor["damaged"], floor["brought_back"]) > 0
+    assert units["not_delivered"] > 0 < units["sent_again"]
+    assert money["refunded_minor"] == money["credited_minor"] > 0
+    assert money["captured_minor"] == money["owed_minor"] + money["refunded_minor"]
+
+
 def test_real_orders_are_accounted_for(counter: Counter) -> None:
     """Fifteen invoices of the extract: every order ends, every unit and penny is somewhere, every law holds."""
     # when
-    code, report = counter.accord_json(
-        "demo", "retail", "--orders", "15", "--run", "first", "--seed", "5", "--trouble", "0"
-    )
+    calm = ("--trouble", "0", "--parcel-trouble", "0")
+    code, report = counter.accord_json("demo", "retail", "--orders", "15", "--run", "first", "--seed", "5", *calm)
     # then
     assert (code, report["ok"]) == (0, True), report
     assert report["posted"] == report["accepted"] == report["completed"] == 15
@@ -164,9 +179,7 @@ def test_real_orders_are_accounted_for(counter: Counter) -> None:
     assert (report["still_open"], report["refused"], report["check"]["violations"]) == (0, {}, 0)
     assert report["parcels"] == report["floor"]["handed_over"] == report["floor"]["delivered"] >= 15
     # and when
-    code, again = counter.accord_json(
-        "demo", "retail", "--orders", "15", "--run", "first", "--seed", "5", "--trouble", "0"
-    )
+    code, again = counter.accord_json("demo", "retail", "--orders", "15", "--run", "first", "--seed", "5", *calm)
     # then
     assert (code, again["units"], again["money"]) == (0, report["units"], report["money"])
     assert (again["parcels"], again["floor"]["handed_over"]) == (report["parcels"], 0)

@@ -87,6 +87,7 @@ def request_of(operation_id: str, objects: Objects, desk: FrontDesk) -> tuple[st
         "listHolds": ("GET", f"{order}/holds", None),
         "getHold": ("GET", f"{order}/holds/hld_nothing", None),
         "releaseHold": ("POST", f"{order}/holds/hld_nothing/release", {}),
+        "chooseRemedy": ("POST", f"{order}/remedies", {"remedy": "refund"}),
         "addTender": ("POST", f"{order}/tenders", {"reference": "pm_ok"}),
         "listFulfillmentOrders": ("GET", "/v1/fulfillment-orders?limit=200", None),
         "getFulfillmentOrder": ("GET", f"/v1/fulfillment-orders/{objects.fulfillment_id}", None),
@@ -126,6 +127,7 @@ WHEN_ALLOWED = {
     "placeHold": 409,  # it was scheduled long ago
     "getHold": 404,
     "releaseHold": 404,
+    "chooseRemedy": 409,  # its parcel is in no trouble
     "addTender": 400,  # without an Idempotency-Key
     "reportFulfillment": 409,  # nobody asked the node to stop
     "assignException": 409,  # it is closed

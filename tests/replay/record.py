@@ -450,7 +450,58 @@ async def amended_at_the_node(shop: Shop) -> Order:
     return order
 
 
-JOURNEYS: dict[str, tuple[Journey, dict[str, int]]] = {
+async def lost_reshipped(shop: Shop) -> Order:
+    """Lost, sent again, lost again; the third one comes back and is refunded, as a person has chosen."""
+    await shop.stocks("LAMP", EAST=3)
+    order = await shop.place(("LAMP", 1))
+    known: set[str] = set()
+    for trouble in (CarrierEventType.LOST, CarrierEventType.DAMAGED, CarrierEventType.RETURN_TO_SENDER):
+
+        async def next_one() -> dict[str, Any] | None:
+            parts = [p for p in await shop.parts(order) if p["fulfillment_id"] not in known]
+            return parts[0] if parts and parts[0]["stage"] == "released" else None
+
+        part = await eventually(next_one)
+        known.add(part["fulfillment_id"])
+        await shop.ships(order, part)
+        await shop.scan(order, part["shipment_id"], trouble)
+    await shop.remedy(order, "refund")
+    await shop.scan(order, part["shipment_id"], CarrierEventType.RETURNED)
+    await order.handle.result()
+    return order
+
+
+async def lost_refunded(shop: Shop) -> Order:
+    """One of two parcels is scanned by nobody and counts as lost: a person is asked, nobody decides, refunded."""
+    await shop.stocks("LAMP", EAST=1)
+    await shop.stocks("RUG", MID=1)
+    order = await shop.place(("LAMP", 1), ("RUG", 1))
+    east, mid = await shop.released(order, 2)
+    for part in (east, mid):
+        await shop.ships(order, part)
+    await shop.delivers(order, mid)
+    await order.handle.result()
+    return order
+
+
+async def lost_and_gone(shop: Shop) -> Order:
+    """Lost, and nobody has the units any more: refunded; it turns up while the other parcel travels."""
+    await shop.stocks("LAMP", EAST=1)
+    await shop.stocks("RUG", MID=1)
+    order = await shop.place(("LAMP", 1), ("RUG", 1))
+    east, mid = await shop.released(order, 2)
+    for part in (east, mid):
+        await shop.ships(order, part)
+    await shop.scan(order, east["shipment_id"], CarrierEventType.LOST)
+    await shop.becomes(order, payment_status="partially_refunded")
+    await shop.scan(order, east["shipment_id"], CarrierEventType.DELIVERED)
+    await shop.delivers(order, mid)
+    await order.handle.result()
+    return order
+
+
+ASK_IN_VAIN = {"lost": "ask", "decide_s": 2, "no_scan_s": {"standard": 3}}
+JOURNEYS: dict[str, tuple[Journey, dict[str, Any]]] = {
     "happy": (happy, {}),
     "split": (split, {}),
     "shortage": (shortage, {}),
@@ -486,6 +537,9 @@ JOURNEYS: dict[str, tuple[Journey, dict[str, int]]] = {
     "risk_hold": (risk_hold, {}),
     "amended": (amended, {}),
     "amended_at_the_node": (amended_at_the_node, {}),
+    "lost_reshipped": (lost_reshipped, {}),
+    "lost_refunded": (lost_refunded, {"carrier_silence_s": 2, "carrier_trouble": ASK_IN_VAIN}),
+    "lost_and_gone": (lost_and_gone, {}),
 }
 
 

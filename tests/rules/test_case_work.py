@@ -28,6 +28,7 @@ from domain.permissions import OPERATIONS, TEAMS, Role
 MONDAY = datetime(2026, 11, 23, 15, 30, tzinfo=UTC)
 TUESDAY = MONDAY + timedelta(days=1)
 FRIDAY = MONDAY + timedelta(days=4)
+USUAL = (Choice.RETRY, Choice.CANCEL, Choice.DISMISS)
 LIVE = (CaseState.OPEN, CaseState.ASSIGNED, CaseState.ESCALATED)
 OVER = (CaseState.RESOLVED, CaseState.AUTO_CLOSED)
 
@@ -70,8 +71,10 @@ def test_a_closed_case_is_neither_given_nor_resolved_nor_passed_on(state: CaseSt
 @pytest.mark.parametrize("state", LIVE)
 def test_a_live_case_is_resolved_by_what_its_kind_offers(state: CaseState) -> None:
     """A refused release can be retried or cancelled; a late promise is not waiting for a retry."""
-    for choice in Choice:
+    for choice in USUAL:
         check_resolution(a_case(state), choice)
+    for choice in (Choice.REFUND, Choice.RESHIP, Choice.DISMISS):
+        check_resolution(a_case(state, "parcel_remedy"), choice)
     check_resolution(a_case(state, "promise_late"), Choice.CANCEL)
     with pytest.raises(ChoiceNotOffered) as refusal:
         check_resolution(a_case(state, "promise_late"), Choice.RETRY)
@@ -116,7 +119,9 @@ def test_a_nodes_program_does_not_cancel_an_order() -> None:
     assert refusal.value.roles == (Role.OPS,)
     assert offered(a_case(), [Role.WAREHOUSE]) == (Choice.RETRY, Choice.DISMISS)
     assert offered(a_case(), [Role.FINANCE]) == ()
-    assert offered(a_case(owner="finance"), [Role.FINANCE]) == tuple(Choice)
+    assert offered(a_case(owner="finance"), [Role.FINANCE]) == USUAL
+    with pytest.raises(OtherTeam):
+        check_team("fulfillment", [Role.WAREHOUSE], Choice.REFUND)
 
 
 def test_whose_cases_are_decided_here_may_use_the_operation() -> None:

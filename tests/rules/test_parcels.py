@@ -21,6 +21,10 @@ COLUMNS = (
     E.AVAILABLE_FOR_PICKUP,
     E.DELIVERY_EXCEPTION,
     E.DELIVERED,
+    E.LOST,
+    E.DAMAGED,
+    E.RETURN_TO_SENDER,
+    E.RETURNED,
 )
 IT, PT, OUT, PICK, EXC, DONE = (
     T.IN_TRANSIT,
@@ -30,26 +34,36 @@ IT, PT, OUT, PICK, EXC, DONE = (
     T.DELIVERY_EXCEPTION,
     T.DELIVERED,
 )
+LOST, BROKEN, BACK, HOME = T.LOST, T.DAMAGED, T.RETURN_TO_SENDER, T.RETURNED
 LATER = {
-    T.LABEL_CREATED: (IT, PT, IT, OUT, PICK, EXC, DONE),
-    T.PRE_TRANSIT: (IT, None, IT, OUT, PICK, EXC, DONE),
-    T.IN_TRANSIT: (None, None, None, OUT, PICK, EXC, DONE),
-    T.OUT_FOR_DELIVERY: (None, None, None, None, PICK, EXC, DONE),
-    T.AVAILABLE_FOR_PICKUP: (None, None, None, OUT, None, EXC, DONE),
-    T.DELIVERY_EXCEPTION: (IT, PT, IT, OUT, PICK, EXC, DONE),
-    T.DELIVERED: (None,) * 7,
-    T.VOIDED: (None,) * 7,
+    T.LABEL_CREATED: (IT, PT, IT, OUT, PICK, EXC, DONE, LOST, BROKEN, BACK, HOME),
+    T.PRE_TRANSIT: (IT, None, IT, OUT, PICK, EXC, DONE, LOST, BROKEN, BACK, HOME),
+    T.IN_TRANSIT: (None, None, None, OUT, PICK, EXC, DONE, LOST, BROKEN, BACK, HOME),
+    T.OUT_FOR_DELIVERY: (None, None, None, None, PICK, EXC, DONE, LOST, BROKEN, BACK, HOME),
+    T.AVAILABLE_FOR_PICKUP: (None, None, None, OUT, None, EXC, DONE, LOST, BROKEN, BACK, HOME),
+    T.DELIVERY_EXCEPTION: (IT, PT, IT, OUT, PICK, EXC, DONE, LOST, BROKEN, BACK, HOME),
+    T.DELIVERED: (None,) * 11,
+    T.LOST: (IT, PT, IT, OUT, PICK, EXC, DONE, None, BROKEN, BACK, HOME),
+    T.DAMAGED: (None,) * 6 + (DONE,) + (None,) * 4,
+    T.RETURN_TO_SENDER: (None,) * 6 + (DONE, LOST, BROKEN, None, HOME),
+    T.RETURNED: (None,) * 6 + (DONE, None, BROKEN, None, None),
+    T.VOIDED: (None,) * 11,
 }
 EARLIER = {
-    T.LABEL_CREATED: (IT, PT, IT, OUT, PICK, EXC, DONE),
-    T.PRE_TRANSIT: (IT, None, IT, OUT, PICK, None, DONE),
-    T.IN_TRANSIT: (None, None, None, OUT, PICK, None, DONE),
-    T.OUT_FOR_DELIVERY: (None, None, None, None, None, None, DONE),
-    T.AVAILABLE_FOR_PICKUP: (None, None, None, None, None, None, DONE),
-    T.DELIVERY_EXCEPTION: (None, None, None, None, None, None, DONE),
-    T.DELIVERED: (None,) * 7,
-    T.VOIDED: (None,) * 7,
+    T.LABEL_CREATED: (IT, PT, IT, OUT, PICK, EXC, DONE, LOST, BROKEN, BACK, HOME),
+    T.PRE_TRANSIT: (IT, None, IT, OUT, PICK, None, DONE, None, BROKEN, BACK, HOME),
+    T.IN_TRANSIT: (None, None, None, OUT, PICK, None, DONE, None, BROKEN, BACK, HOME),
+    T.OUT_FOR_DELIVERY: (None, None, None, None, None, None, DONE, None, BROKEN, BACK, HOME),
+    T.AVAILABLE_FOR_PICKUP: (None, None, None, None, None, None, DONE, None, BROKEN, BACK, HOME),
+    T.DELIVERY_EXCEPTION: (None, None, None, None, None, None, DONE, None, BROKEN, BACK, HOME),
+    T.DELIVERED: (None,) * 11,
+    T.LOST: (None,) * 6 + (DONE, None, BROKEN, None, HOME),
+    T.DAMAGED: (None,) * 6 + (DONE,) + (None,) * 4,
+    T.RETURN_TO_SENDER: (None,) * 6 + (DONE, None, BROKEN, None, HOME),
+    T.RETURNED: (None,) * 6 + (DONE, None, BROKEN, None, None),
+    T.VOIDED: (None,) * 11,
 }
+TROUBLE = (E.DELIVERY_EXCEPTION, E.LOST, E.DAMAGED, E.RETURN_TO_SENDER, E.RETURNED)
 
 
 def seen_before(state: TrackingState) -> dict[TrackingState, datetime]:
@@ -96,7 +110,7 @@ def follow(events: list[Told]) -> TrackingState:
 
 
 RANK = {PT: 1, IT: 2, OUT: 3, PICK: 3, DONE: 4}
-SMOOTH = [event for event in E if event is not E.DELIVERY_EXCEPTION]
+SMOOTH = [event for event in E if event not in TROUBLE]
 
 
 @given(st.data(), st.lists(st.tuples(st.sampled_from(SMOOTH), st.integers(0, 50)), min_size=1, max_size=8))
@@ -120,6 +134,21 @@ def test_a_failed_attempt_takes_back_what_was_before_it() -> None:
     journey = [(E.OUT_FOR_DELIVERY, 3), (E.DELIVERY_EXCEPTION, 5), (E.IN_TRANSIT, 6)]
     assert {follow(list(told)) for told in permutations(journey)} == {T.IN_TRANSIT}
     assert follow(journey[:2]) == T.DELIVERY_EXCEPTION
+
+
+def test_a_lost_parcel_is_found_by_a_later_scan_only() -> None:
+    """Whatever the order of arrival: what the carrier saw before it was lost does not bring it back."""
+    told = [(E.OUT_FOR_DELIVERY, 3), (E.LOST, 5)]
+    assert {follow(list(order)) for order in permutations(told)} == {T.LOST}
+    assert {follow(list(order)) for order in permutations([*told, (E.IN_TRANSIT, 6)])} == {T.IN_TRANSIT}
+
+
+def test_a_parcel_that_turned_back_goes_back() -> None:
+    """A scan on the way back says nothing else; a damaged parcel that comes back is still damaged."""
+    told = [(E.RETURN_TO_SENDER, 3), (E.IN_TRANSIT, 5)]
+    assert {follow(list(order)) for order in permutations(told)} == {T.RETURN_TO_SENDER}
+    assert {follow(list(order)) for order in permutations([*told, (E.RETURNED, 9)])} == {T.RETURNED}
+    assert {follow(list(order)) for order in permutations([*told, (E.RETURNED, 9), (E.DAMAGED, 4)])} == {T.DAMAGED}
 
 
 def test_a_parcel_of_which_nothing_was_told_has_its_label() -> None:

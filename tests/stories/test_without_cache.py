@@ -1,12 +1,14 @@
 """The same journeys on a worker that forgets every order after each task and must replay it from its history."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import pytest
 from temporalio.api.enums.v1 import WorkflowTaskFailedCause
 
 from domain.ids import derived_id
 from domain.orders import CarrierEventType, HoldType
+from tests.support.eventually import eventually
 from tests.support.serving import serving
 from tests.support.shop import Shop
 from tests.support.stack import Site
@@ -143,6 +145,32 @@ async def test_waiting_for_supply(forgetful: Callable[[], Shop]) -> None:
     # then
     assert (await order.handle.result()).status == "completed"
     assert await shop.money(order) == {"authorized": 3500, "captured": 2334, "refunded": 0}
+    await _never_failed(shop, order.id)
+    await shop.agrees(order)
+
+
+async def test_lost_sent_again_and_brought_back(forgetful: Callable[[], Shop]) -> None:
+    """Lost, sent again, then back at the node and refunded: the same remedies each time."""
+    # given
+    shop = await forgetful().opens(carrier_trouble={"no_scan_s": {"standard": 3}})
+    await shop.stocks("LAMP", EAST=2)
+    order = await shop.place(("LAMP", 1))
+    (first,) = await shop.released(order)
+    await shop.ships(order, first)  # nobody scans it
+
+    async def again() -> dict[str, Any] | None:
+        return next((part for part in await shop.parts(order) if part["stage"] == "released"), None)
+
+    # when
+    second = await eventually(again)
+    await shop.ships(order, second)
+    await shop.scan(order, second["shipment_id"], CarrierEventType.RETURN_TO_SENDER)
+    await shop.remedy(order, "refund")
+    await shop.scan(order, second["shipment_id"], CarrierEventType.RETURNED)
+    # then
+    assert (await order.handle.result()).status == "completed"
+    assert shop.effects(order) == [("authorization", 1500), ("capture", 1500), ("refund", 1500)]
+    assert await shop.on_hand("LAMP") == {"EAST": 1}
     await _never_failed(shop, order.id)
     await shop.agrees(order)
 

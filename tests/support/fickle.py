@@ -32,6 +32,7 @@ from workflows.messages import (
     AmendOrder,
     CancelOrder,
     CarrierEvent,
+    ChooseRemedy,
     LeaveNode,
     LineUnits,
     NodeReport,
@@ -46,6 +47,12 @@ ITEMS = ("LAMP", "RUG")
 ATTEMPTS = 20
 OVER = "order_closed"
 """The engine's answer, not the order's: what became of the command stands in its row, and the front end reads it."""
+TROUBLE = (
+    CarrierEventType.LOST,
+    CarrierEventType.DAMAGED,
+    CarrierEventType.RETURN_TO_SENDER,
+    CarrierEventType.RETURNED,
+)
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,7 @@ class Fickle:
         parts = await self.shop.parts(order)
         saying = [self._cancel, self._cancel, self._retry, self._pay, self._amend, self._amend, self._amend, self._hold]
         if parts:
-            saying += [self._report, self._report, self._scan, self._leave]
+            saying += [self._report, self._report, self._scan, self._leave, self._remedy]
         kind, message = self._dice.choice(saying)(order, parts)
         held = await self._live_holds(order)
         if held and self._dice.random() < 0.4:
@@ -192,6 +199,10 @@ class Fickle:
             occurred_at=later(seconds=self._dice.randint(-500, 0)),
         )
 
+    def _remedy(self, order: Order, parts: list[dict[str, Any]]) -> tuple[str, BaseModel]:
+        key = self._id("remedy")
+        return "choose_remedy", ChooseRemedy(command_id=key, remedy=self._dice.choice(["refund", "reship"]))
+
     async def tell(self, order: Order, kind: str, message: BaseModel, copy: int) -> None:
         """Say it until there is an answer, as the front end and its sweep do: a task of the engine may be lost."""
         key = json.loads(message.model_dump_json())["command_id"]
@@ -238,8 +249,11 @@ class Fickle:
             kind = ReportKind.PACKED
         elif part["stage"] == "packed" and part["tracking_number"]:
             kind = ReportKind.HANDED_OVER
-        elif part["stage"] == "shipped":
-            event = {"shipment_id": part["shipment_id"], "type": CarrierEventType.DELIVERED}
+        elif part["stage"] in ("shipped", "return_pending"):
+            back = part["stage"] == "return_pending"
+            trouble = self._dice.random() < 0.15
+            end = CarrierEventType.RETURNED if back else CarrierEventType.DELIVERED
+            event = {"shipment_id": part["shipment_id"], "type": self._dice.choice(TROUBLE) if trouble else end}
             key = self._id("scan")
             message = CarrierEvent(command_id=key, event_id=key, occurred_at=later(seconds=0), **event)
             await self.tell(order, "carrier_event", message, 0)
@@ -265,8 +279,9 @@ class Fickle:
     async def problems(self, order: Order) -> list[str]:
         """Where the order and the model differ.
 
-        The model: cancelled is what the outcomes say, all else was delivered, and the money that stayed is the
-        frozen value of what was delivered and what the outcomes say is kept of what was cancelled.
+        The model: cancelled is what the outcomes say, all else was delivered, lost or brought back. What was lost
+        or came back was sent instead or is not paid for: the money that stayed is the frozen value of the rest, and
+        what the outcomes say is kept of what was cancelled.
         """
         if isinstance(order.outcome, Rejected):
             return []
@@ -276,15 +291,23 @@ class Fickle:
         )
         found = self._outcomes(commands)
         wanted = _wanted(rows, commands)
-        delivered: Counter[int] = Counter()
+        left: Counter[int] = Counter()
+        missing: Counter[int] = Counter()  # units that nobody has and nobody sends, by the line with the price
         worth = 0
         for row in rows:
-            root, n = row["extends_line"] or row["line_no"], row["line_no"]
-            delivered[root] += row["delivered"]
-            if row["delivered"] + row["cancelled"] != row["ordered"]:
-                found.append(f"line {n}: {row['ordered']} ordered, {row['delivered']} came, {row['cancelled']} did not")
-            worth += _shares(row).value_to_ship(0, row["delivered"])
-        found += [f"line {n}: {delivered[n]} came, {wanted[n]} wanted" for n in wanted if wanted[n] != delivered[n]]
+            n, gone, again = row["line_no"], row["written_off"] + row["returned"], bool(row["replaces_parcel"])
+            stays = row["ordered"] - row["cancelled"]
+            if row["delivered"] + gone != stays:
+                found.append(f"line {n}: {stays} to come, {row['delivered']} came, {gone} did not arrive")
+            left[row["extends_line"] or n] += stays - row["ordered"] if again else stays
+            missing[row["replaces_line"] if again else n] += gone - stays if again else gone
+            worth += _shares(row).value_to_ship(0, stays)
+        for row in rows:
+            n, lost = row["line_no"], missing[row["line_no"]]
+            if not row["replaces_parcel"]:
+                worth -= _shares(row).value_to_credit(0, lost, with_shipping=True)
+                found += [f"line {n}: {row['credited']} credited, {lost} missing"] if row["credited"] != lost else []
+        found += [f"line {n}: {left[n]} left, {wanted[n]} wanted" for n in wanted if wanted[n] != left[n]]
         kept = sum(c["outcome"]["kept_minor"] for c in commands if (c["kind"], c["state"]) == ("cancel", "applied"))
         if kept != sum(row["kept_minor"] for row in rows):
             found.append(f"{kept} is kept by the outcomes, the lines say {[row['kept_minor'] for row in rows]}")

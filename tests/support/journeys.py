@@ -169,6 +169,23 @@ async def reject(shop: Shop, order: Order) -> None:
     await _elsewhere(shop, order, first)
 
 
+async def lose(shop: Shop, order: Order) -> None:
+    """The carrier loses the parcel; its contents are sent again and arrive."""
+    first = await _released(shop, order)
+    await _pack(shop, order, first)
+    await insist(lambda: shop.report(order, first["fulfillment_id"], ReportKind.HANDED_OVER))
+    await insist(lambda: shop.scan(order, first["shipment_id"], CarrierEventType.LOST))
+    await _elsewhere(shop, order, first)
+
+
+async def bring_back(shop: Shop, order: Order) -> None:
+    """The carrier brings the parcel back to its node: its units are on hand again, its money goes home."""
+    part = await _released(shop, order)
+    await _pack(shop, order, part)
+    await insist(lambda: shop.report(order, part["fulfillment_id"], ReportKind.HANDED_OVER))
+    await insist(lambda: shop.scan(order, part["shipment_id"], CarrierEventType.RETURNED))
+
+
 async def _elsewhere(shop: Shop, order: Order, first: Part) -> None:
     """The units go out with another fulfillment order."""
     name = first["fulfillment_id"]

@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 from temporalio.client import WorkflowUpdateFailedError, WorkflowUpdateStage
@@ -48,6 +48,7 @@ from workflows.messages import (
     CancelOrder,
     CancelOutcome,
     CarrierEvent,
+    ChooseRemedy,
     HoldOutcome,
     LeaveNode,
     LeaveOutcome,
@@ -59,6 +60,7 @@ from workflows.messages import (
     PlaceHold,
     Rejected,
     ReleaseHold,
+    RemedyOutcome,
     ReportOutcome,
     RetryNow,
     RetryOutcome,
@@ -84,8 +86,8 @@ class Shop(ShopViews):
     vault_keys: KeyRing = field(default=(), repr=False)
     channel: str = field(default_factory=lambda: f"shop-{next(_NUMBERS)}-{new_id('x', 0)[-6:].lower()}")
 
-    async def opens(self, **rules: Any) -> "Shop":
-        """Write the channel, the network and this channel's own order rules."""
+    async def opens(self, carrier_trouble: dict[str, Any] | None = None, **rules: Any) -> "Shop":
+        """Write the channel, the network and this channel's own rules: of orders, and of parcels in trouble."""
         await self.sql(
             "INSERT INTO channels (channel, currency) VALUES (:c, 'USD') ON CONFLICT DO NOTHING", c=self.channel
         )
@@ -111,13 +113,15 @@ class Shop(ShopViews):
             await self.sql(
                 "INSERT INTO lanes VALUES (:n, :z, 'standard', :d) ON CONFLICT DO NOTHING", n=node, z=ZONE, d=days
             )
-        if rules:
-            await self.sql(
-                "INSERT INTO ruleset_versions (kind, channel, version, owner, body)"
-                " VALUES ('order', :c, 1, 'commerce', CAST(:b AS jsonb))",
-                c=self.channel,
-                b=json.dumps(rules),
-            )
+        for kind, body in (("order", rules), ("carrier_trouble", carrier_trouble)):
+            if body:
+                await self.sql(
+                    "INSERT INTO ruleset_versions (kind, channel, version, owner, body)"
+                    " VALUES (:k, :c, 1, 'commerce', CAST(:b AS jsonb))",
+                    k=kind,
+                    c=self.channel,
+                    b=json.dumps(body),
+                )
         return self
 
     async def ruleset(self, kind: str, body: dict[str, Any], version: int = 1) -> None:
@@ -509,6 +513,13 @@ class Shop(ShopViews):
         """Somebody has a fulfillment order sourced again, without its node."""
         message = LeaveNode(command_id=command_id, fulfillment_id=part["fulfillment_id"])
         return await order.handle.execute_update("leave_node", message, id=command_id, result_type=LeaveOutcome)
+
+    async def remedy(
+        self, order: Order, remedy: Literal["refund", "reship"], command_id: str = "remedy-1", shipment_id: str = ""
+    ) -> RemedyOutcome:
+        """Somebody decides how parcels that do not arrive are made good."""
+        message = ChooseRemedy(command_id=command_id, remedy=remedy, shipment_id=shipment_id or None)
+        return await order.handle.execute_update("choose_remedy", message, id=command_id, result_type=RemedyOutcome)
 
     async def retry(self, order: Order, command_id: str = "retry-1") -> RetryOutcome:
         """Somebody says: now."""
