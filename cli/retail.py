@@ -32,6 +32,9 @@ def retail(  # noqa: PLR0917 - each option is a parameter
     parcel_trouble: Annotated[
         float, typer.Option(min=0, max=1, help="Share of parcels that get lost, are damaged or come back.")
     ] = 0.02,
+    changes: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of orders whose customer wishes for another quantity of a line.")
+    ] = 0.05,
     api_url: ApiUrl = None,
     api_key: ApiKey = None,
     as_json: AsJson = False,
@@ -52,7 +55,8 @@ def retail(  # noqa: PLR0917 - each option is a parameter
     except (OSError, EOFError, RetailFormatError) as problem:
         leave(f"{file} cannot be read: {problem}", ExitCode.USAGE, as_json=as_json)
     day = start.date() if start else None
-    plan = make_plan(content, run_id=run or f"r{secrets.token_hex(3)}", seed=seed, limit=orders, start=day)
+    name = run or f"r{secrets.token_hex(3)}"
+    plan = make_plan(content, run_id=name, seed=seed, limit=orders, start=day, amend_share=changes)
     if not plan.orders:
         leave(f"{file.name} holds no sale{f' from {day} on' if day else ''}", ExitCode.USAGE, as_json=as_json)
     target = find_target(api_url, api_key)

@@ -35,7 +35,7 @@ PAYS = "pm_ok"
 
 
 class Moment(StrEnum):
-    """When a customer cancels."""
+    """When a customer cancels or wishes for something else."""
 
     AT_ONCE = "at_once"  # as soon as the order is answered
     IN_FLIGHT = "in_flight"  # within its first seconds
@@ -57,7 +57,20 @@ class PlannedCancel:
     lines: tuple[tuple[int, int], ...] = ()
 
 
-PlannedChange = PlannedCancel
+@dataclass(frozen=True)
+class PlannedAmendment:
+    """Another quantity of one line, wished for at a moment of the order's life, `after_s` seconds later.
+
+    The invoices know nothing of such wishes: they are drawn.
+    """
+
+    line: int
+    quantity: int
+    moment: Moment
+    after_s: float = 0.0
+
+
+PlannedChange = PlannedCancel | PlannedAmendment
 """What a customer changes their mind about. Another kind of change becomes a class of its own and joins here."""
 
 
@@ -98,8 +111,13 @@ def read_file(path: Path) -> RetailFile:
         return read_retail(lines)
 
 
-def make_plan(file: RetailFile, *, run_id: str, seed: int, limit: int | None, start: date | None) -> RetailPlan:
-    """Choose sales in the order of the file and plan their orders, cancellations and stock."""
+def make_plan(
+    file: RetailFile, *, run_id: str, seed: int, limit: int | None, start: date | None, amend_share: float = 0.0
+) -> RetailPlan:
+    """Choose sales in the order of the file and plan their orders, changes of mind and stock.
+
+    `amend_share` is the share of orders whose customer wishes for another quantity of a line.
+    """
     chosen = [sale for sale in file.sales if start is None or sale.placed_at.date() >= start][:limit]
     matches = _matches(file, chosen)
     backs: dict[str | None, list[Match]] = defaultdict(list)
@@ -108,7 +126,7 @@ def make_plan(file: RetailFile, *, run_id: str, seed: int, limit: int | None, st
     skus = sorted({line.sku for sale in chosen for line in sale.lines})
     return RetailPlan(
         run_id=run_id,
-        orders=tuple(_order(sale, run_id, seed, backs[sale.number]) for sale in chosen),
+        orders=tuple(_order(sale, run_id, seed, backs[sale.number], amend_share) for sale in chosen),
         names={sku: file.names[sku] for sku in skus},
         counts=tuple(opening_stock(chosen, seed)),
         matches=dict(Counter(match.state.value for match in matches)),
@@ -143,7 +161,7 @@ def _matches(file: RetailFile, chosen: Sequence[Invoice]) -> list[Match]:
     return [match for match in match_cancellations(file.sales, file.cancellations) if match.sale in numbers]
 
 
-def _order(sale: Invoice, run_id: str, seed: int, backs: Sequence[Match]) -> PlannedOrder:
+def _order(sale: Invoice, run_id: str, seed: int, backs: Sequence[Match], amend_share: float) -> PlannedOrder:
     dice = random.Random(f"{seed}/order/{sale.number}")  # noqa: S311 - a seeded plan
     draw = dice.random()
     reference = next((name for limit, name in PAYMENTS if draw < limit), PAYS)
@@ -153,15 +171,30 @@ def _order(sale: Invoice, run_id: str, seed: int, backs: Sequence[Match]) -> Pla
         key=key,
         body=_body(sale, key, seed, reference),
         reference=reference,
-        changes=tuple(_cancel(match, seed) for match in backs),
+        changes=(*(_cancel(match, seed) for match in backs), *_amendments(sale, seed, amend_share)),
     )
 
 
 def _cancel(match: Match, seed: int) -> PlannedCancel:
     dice = random.Random(f"{seed}/cancel/{match.cancellation}")  # noqa: S311 - a seeded plan
+    return PlannedCancel(match.cancellation, *_moment(dice), match.lines)
+
+
+def _amendments(sale: Invoice, seed: int, share: float) -> tuple[PlannedAmendment, ...]:
+    """One line gets a unit more, or half of its units."""
+    dice = random.Random(f"{seed}/amend/{sale.number}")  # noqa: S311 - a seeded plan
+    if dice.random() >= share:
+        return ()
+    number = dice.randrange(len(sale.lines))
+    quantity = sale.lines[number].quantity
+    wanted = dice.choice([quantity + 1, quantity + 1, quantity // 2])
+    return (PlannedAmendment(number + 1, wanted, *_moment(dice)),)
+
+
+def _moment(dice: random.Random) -> tuple[Moment, float]:
+    """When somebody changes their mind: the moment, and so many seconds later."""
     moment = dice.choice(list(Moment))
-    after_s = dice.uniform(0.1, 1.0) if moment is Moment.IN_FLIGHT else 0.0
-    return PlannedCancel(match.cancellation, moment, after_s, match.lines)
+    return moment, dice.uniform(0.1, 1.0) if moment is Moment.IN_FLIGHT else 0.0
 
 
 def _body(sale: Invoice, key: str, seed: int, reference: str) -> dict[str, Any]:

@@ -67,6 +67,7 @@ class RetailReport(BaseModel):
     still_open: int
     cancellations: dict[str, int]
     moments: dict[str, int]
+    amendments: dict[str, int]
     units_cancelled_in_parts: int
     parcels_sourced_again: int
     payments: dict[str, int]
@@ -180,6 +181,7 @@ def report_table(report: RetailReport) -> Table:
     table.add_row("  completed", str(report.completed), f"{report.still_open} still open")
     table.add_row("  cancelled", str(report.cancelled), f"cancellations: {_told(report.cancellations)}")
     table.add_row("  in parts", str(report.units_cancelled_in_parts), f"units; by moment: {_told(report.moments)}")
+    table.add_row("  amended", str(report.amendments.get("answered_confirmed", 0)), _told(report.amendments))
     table.add_row("parcels", str(report.parcels), f"split rate {report.split_rate:.1%}")
     floor = report.floor
     trouble = f"{floor['short_units']} units missing, {floor['rejected']} rejected"

@@ -9,7 +9,17 @@ from dataclasses import dataclass, field
 from cli.checking import CheckReport, check_everything
 from cli.client import OPEN, AccordClient, ApiProblem, OrderView
 from cli.floor import Floor, Habits
-from cli.retail_plan import CHANNEL, CURRENCY, Moment, PlannedCancel, PlannedChange, PlannedOrder, RetailPlan
+from cli.retail_plan import (
+    CHANNEL,
+    CURRENCY,
+    PAYS,
+    Moment,
+    PlannedAmendment,
+    PlannedCancel,
+    PlannedChange,
+    PlannedOrder,
+    RetailPlan,
+)
 from cli.retail_report import (
     RetailReport,
     amounts_of,
@@ -56,6 +66,7 @@ class RunCounts:
     refused: Counter[str] = field(default_factory=Counter)
     cancellations: Counter[str] = field(default_factory=Counter)
     moments: Counter[str] = field(default_factory=Counter)
+    amendments: Counter[str] = field(default_factory=Counter)
     units_in_parts: int = 0
     payments: Counter[str] = field(default_factory=Counter)
     last_end: float = 0.0
@@ -136,8 +147,24 @@ class RetailRun:
             case _:
                 pass
         await asyncio.sleep(change.after_s)
+        if isinstance(change, PlannedAmendment):
+            await self._amend(tracked, change)
+            return
         accepted = await self._cancel(tracked, "changed_mind", change)
         self.counts.moments[f"{change.moment}_{'accepted' if accepted else 'refused'}"] += 1
+
+    async def _amend(self, tracked: Tracked, change: PlannedAmendment) -> None:
+        """Wish for another quantity; what costs more is paid by a reference that goes through."""
+        wish = {"op": "set_quantity", "line": change.line, "quantity": change.quantity}
+        self.counts.amendments["sent"] += 1
+        try:
+            done = await self._shop.amend(
+                tracked.order.id, {"changes": [wish], "reference": PAYS}, f"{tracked.planned.key}-amend"
+            )
+        except ApiProblem as problem:
+            self.counts.amendments[f"refused_{problem.reason}"] += 1
+        else:
+            self.counts.amendments[f"answered_{done.state}"] += 1
 
     async def _cancel(self, tracked: Tracked, reason: str, planned: PlannedCancel | None = None) -> bool:
         """Send a cancellation, of everything or as planned; False when it was refused, or its node declined."""
@@ -261,6 +288,7 @@ def _report(
         still_open=len(run.still_open),
         cancellations=cancellations | dict(sorted(run.counts.cancellations.items())),
         moments=dict(sorted(run.counts.moments.items())),
+        amendments=dict(sorted(run.counts.amendments.items())),
         units_cancelled_in_parts=run.counts.units_in_parts,
         parcels_sourced_again=sourced_again(run.ended),
         payments=_payments(plan) | dict(run.counts.payments),

@@ -128,7 +128,7 @@ def test_every_sale_of_the_extract_is_accounted_for(counter: Counter) -> None:
     request is lost. A quarter of the fulfillment orders is in trouble.
     """
     # when
-    wanted = ("--seed", "82", "--concurrency", "24", "--trouble", "0.25", "--parcel-trouble", "0")
+    wanted = ("--seed", "82", "--concurrency", "24", "--trouble", "0.25", "--parcel-trouble", "0", "--changes", "0.4")
     code, report = counter.accord_json("demo", "retail", *wanted)
     # then
     assert (code, report["ok"]) == (0, True), report
@@ -142,6 +142,9 @@ def test_every_sale_of_the_extract_is_accounted_for(counter: Counter) -> None:
     assert sum(answers.values()) == asked["sent"] >= 8
     assert sum(report["moments"].values()) == 7
     assert report["moments"].get("late_accepted", 0) == 0
+    changed = report["amendments"]
+    assert changed["sent"] == sum(count for name, count in changed.items() if name != "sent")
+    assert changed["answered_confirmed"] > 0
     floor = report["floor"]
     assert floor["short_picks"] > 0 < floor["rejected"] <= report["parcels_sourced_again"]
     assert floor["short_units"] >= floor["short_picks"]
@@ -155,7 +158,8 @@ def test_every_sale_of_the_extract_is_accounted_for(counter: Counter) -> None:
 def test_parcels_that_do_not_arrive_are_made_good(counter: Counter) -> None:
     """Half of the parcels of ten invoices: sent again or refunded, and every unit and penny is somewhere."""
     # when
-    wanted = ("--orders", "10", "--run", "unlucky", "--seed", "3", "--trouble", "0", "--parcel-trouble", "0.5")
+    calm = ("--trouble", "0", "--changes", "0")
+    wanted = ("--orders", "10", "--run", "unlucky", "--seed", "3", "--parcel-trouble", "0.5", *calm)
     code, report = counter.accord_json("demo", "retail", *wanted)
     # then
     assert (code, report["ok"]) == (0, True), report
@@ -169,7 +173,7 @@ def test_parcels_that_do_not_arrive_are_made_good(counter: Counter) -> None:
 def test_real_orders_are_accounted_for(counter: Counter) -> None:
     """Fifteen invoices of the extract: every order ends, every unit and penny is somewhere, every law holds."""
     # when
-    calm = ("--trouble", "0", "--parcel-trouble", "0")
+    calm = ("--trouble", "0", "--parcel-trouble", "0", "--changes", "0")
     code, report = counter.accord_json("demo", "retail", "--orders", "15", "--run", "first", "--seed", "5", *calm)
     # then
     assert (code, report["ok"]) == (0, True), report

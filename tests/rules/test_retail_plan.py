@@ -9,7 +9,7 @@ import pytest
 
 from cli import network
 from cli.bodies import WantedError, find_city, order_body, parse_wanted
-from cli.retail_plan import CHANNEL, PAYS, Moment, RetailPlan, make_plan, opening_stock, read_file
+from cli.retail_plan import CHANNEL, PAYS, Moment, PlannedAmendment, RetailPlan, make_plan, opening_stock, read_file
 from domain.retail import RetailFormatError, read_retail
 
 EXTRACT = Path(__file__).parents[2] / "cli" / "data" / "retail-extract.csv.gz"
@@ -96,6 +96,17 @@ def test_a_partial_cancellation_names_line_and_units() -> None:
     found = make_plan(read_retail([head, *rows]), run_id="r", seed=1, limit=None, start=None)
     assert found.matches == {"partial": 1}
     assert [(change.invoice, change.lines) for change in found.orders[0].changes] == [("C2", ((1, 3),))]
+
+
+def test_a_share_of_the_customers_wishes_for_another_quantity() -> None:
+    """Another quantity of a line that the order has, at most one wish per order; none unless asked for."""
+    wishes = make_plan(read_file(EXTRACT), run_id="run", seed=1, limit=None, start=None, amend_share=0.5)
+    drawn = [(order, c) for order in wishes.orders for c in order.changes if isinstance(c, PlannedAmendment)]
+    assert 10 < len(drawn) < 40
+    for order, wish in drawn:
+        ordered = order.body["lines"][wish.line - 1]["quantity"]
+        assert wish.quantity in (ordered + 1, ordered // 2)
+    assert not any(isinstance(change, PlannedAmendment) for order in plan().orders for change in order.changes)
 
 
 def test_limit_and_first_day_choose_in_the_order_of_the_file() -> None:
