@@ -24,6 +24,7 @@ from tests.support.shop import Order, Shop
 from tests.support.stack import RunStack, Site
 from worker import make_activities
 
+pytestmark = pytest.mark.timeout(1800)  # the first cell waits for all of them
 AT_ONCE = 24
 TRIES = 3
 """Another order's death can carry a worker past a point: then the cell gets another order."""
