@@ -50,6 +50,13 @@ class Grant(Frozen):
     run_id: str
 
 
+class LostCommand(Frozen):
+    """What this command does is written, and the order did not hear of it: its workflow task was lost."""
+
+    kind: str
+    payload_json: str
+
+
 class CommandRef(Frozen):
     """The command behind a change and its outcome, to be stored with the change."""
 

@@ -6,7 +6,7 @@ from typing import Literal
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from temporalio import activity
 
-from activities.contract import Checkpoint, CommandRef, Stage, no_checkpoint
+from activities.contract import Checkpoint, CommandRef, LostCommand, Stage, no_checkpoint
 from domain.lifecycle import FulfillmentState, HoldState, deadline_after
 from domain.order_state import Hold
 from domain.orders import OPERATOR, Actor, Frozen, HoldBlock, HoldType
@@ -29,13 +29,6 @@ class OpenCommandAsk(Frozen):
     payload_sha256: str  # hex, of the message as it arrived
     moves_money_or_goods: bool = True
     known_version: int = 0  # of the order, as far as its workflow knows
-
-
-class LostCommand(Frozen):
-    """What this command does is written, and the order did not hear of it."""
-
-    kind: str
-    payload_json: str
 
 
 class CommandOpened(Frozen):

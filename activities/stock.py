@@ -9,7 +9,16 @@ from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from temporalio import activity
 
-from activities.contract import Checkpoint, CommandRef, Grant, Stage, grant_token, no_checkpoint, own_grant
+from activities.contract import (
+    Checkpoint,
+    CommandRef,
+    Grant,
+    LostCommand,
+    Stage,
+    grant_token,
+    no_checkpoint,
+    own_grant,
+)
 from activities.planning import NOBODY_WAITS, NoPlan, Plan, Rules, make_plan
 from activities.screening import record_screening, recorded_holds, screen
 from activities.waiting import let_wait, noted, placed_in, say_waiting, waiting_in, what_may_wait
@@ -104,6 +113,7 @@ class AllocateAsk(Frozen):
     generation: int
     units: int
     nodes: tuple[str, ...] = ()
+    known_version: int = 0  # of the order, as far as its workflow knows
 
 
 class Allocated(Frozen):
@@ -116,10 +126,11 @@ class Allocated(Frozen):
 
 
 class ReservationLost(Frozen):
-    """The reservation lapsed before it could be committed."""
+    """The reservation lapsed before it could be committed, or commands have changed what it holds: `lost`."""
 
     kind: Literal["lost"] = "lost"
     version: int
+    lost: tuple[LostCommand, ...] = ()
 
 
 AllocateOutcome = Annotated[Allocated | ReservationLost, Field(discriminator="kind")]
@@ -363,12 +374,17 @@ class StockActivities:
         """Commit held units and write one fulfillment order per node."""
         self._checkpoint("stock.allocate", Stage.BEFORE_EFFECT)
 
-        async def work(change: OrderChange) -> Allocated:
+        async def work(change: OrderChange) -> AllocateOutcome:
             before = await fulfillment.existing(change.connection, ask.order_id, ask.generation)
             rows = [row for row in before if not ask.nodes or row["node_id"] in ask.nodes]
             if rows:
                 parts = [Allocation(r["fulfillment_id"], r["shipment_id"], r["node_id"]) for r in rows]
                 return Allocated(parts=tuple(parts), version=change.version)
+            lost = await control.lost_commands(change.connection, ask.order_id, "", ask.known_version)
+            if lost:
+                return ReservationLost(
+                    version=change.version, lost=tuple(LostCommand(kind=k, payload_json=p) for k, p in lost)
+                )
             parts = await self._commit(change, ask)
             change.say("order.allocated", nodes=tuple(p.node_id for p in parts))
             self._checkpoint("stock.allocate", Stage.AFTER_EFFECT)

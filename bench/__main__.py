@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 RESULTS = Path(__file__).with_name("results")
-SCRIPTS = ("counts", "sourcing", "orders")
+SCRIPTS = ("counts", "sourcing", "isolation", "orders")
 
 
 def main() -> int:

@@ -10,7 +10,15 @@ from workflows.order_silence import OrderSilence
 with workflow.unsafe.imports_passed_through():
     from activities.payments import EXCEEDS_AUTHORIZATION, MoneyAsk, MoneyMoved, PaymentActivities
     from activities.shipments import ShipmentActivities, VoidLabelAsk, WorkAsk, WorkDone
-    from activities.stock import AllocateAsk, Allocated, ReserveAsk, StockActivities, StockReserved, StockShort
+    from activities.stock import (
+        AllocateAsk,
+        Allocated,
+        ReservationLost,
+        ReserveAsk,
+        StockActivities,
+        StockReserved,
+        StockShort,
+    )
     from domain.backorders import may_wait
     from domain.capture import plan_capture
     from domain.holds import blocked, nodes_to_allocate, units_to_source
@@ -224,11 +232,19 @@ class Order(OrderSilence):
         self._deciding = True
         nodes = nodes_to_allocate(self.s)
         units = sum(quantity for _, node, quantity in self.s.placements if node in nodes)
-        ask = AllocateAsk(order_id=self.s.order.order_id, generation=self.s.generation, units=units, nodes=nodes)
+        ask = AllocateAsk(
+            order_id=self.s.order.order_id,
+            generation=self.s.generation,
+            units=units,
+            nodes=nodes,
+            known_version=self.s.version,
+        )
         outcome = await self._database(StockActivities.allocate, ask, f"Commit {units} units")
         parts = self._apply_allocation(outcome) if isinstance(outcome, Allocated) else []
         self._deciding = False
-        if not parts:
+        if isinstance(outcome, ReservationLost) and outcome.lost:
+            await self._hear_again(outcome.lost)
+        elif not parts:
             self.s.reserved_until = workflow.now()
             await self._expire()
             # units that still seem held are gone by a command whose task was lost; it is on its way here again

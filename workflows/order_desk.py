@@ -7,7 +7,7 @@ command's outcome.
 import functools
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -20,12 +20,11 @@ from temporalio.exceptions import ApplicationError
 from workflows.order_base import OrderBase
 
 with workflow.unsafe.imports_passed_through():
-    from activities.contract import CommandRef
+    from activities.contract import CommandRef, LostCommand
     from activities.records import (
         COMMAND_ALTERED,
         DIRECT_COMMAND_REFUSED,
         CommandOpened,
-        LostCommand,
         OpenCommandAsk,
         RecordActivities,
         SettleAsk,
@@ -205,23 +204,23 @@ class OrderDesk(OrderBase):
             known_version=self.s.version,
         )
         opened = await self._database(RecordActivities.open_command, ask, f"Who sent this {kind}?")
-        for lost in opened.lost:
-            await self._hear_again(lost)
+        await self._hear_again(opened.lost)
         if opened.code is None:
             return opened
         if opened.code == DIRECT_COMMAND_REFUSED:
             await self._refuse_signal(command, kind, opened.code, opened.detail)
         raise SenderRefused(opened.code, opened.detail)
 
-    async def _hear_again(self, lost: LostCommand) -> None:
-        """Take a command that the database has and this order lost with a workflow task, before any later one.
+    async def _hear_again(self, lost: Sequence[LostCommand]) -> None:
+        """Take commands that the database has and this order lost with a workflow task, before anything later.
 
-        What it did is done already, and its activities say so: only the order itself catches up. Its sender may
-        send it again meanwhile, and gets the same answer.
+        What they did is done already, and their activities say so: only the order itself catches up. Their senders
+        may send them again meanwhile, and get the same answers.
         """
-        model = COMMANDS[lost.kind].model_validate_json(lost.payload_json)
-        with suppress(ApplicationError):
-            await getattr(self, lost.kind)(model)
+        for one in lost:
+            command = COMMANDS[one.kind].model_validate_json(one.payload_json)
+            with suppress(ApplicationError):
+                await getattr(self, one.kind)(command)
 
     async def _refuse_signal(self, command: C, kind: str, code: str, detail: str) -> None:
         content = {"code": code, "detail": detail}

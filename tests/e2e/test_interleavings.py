@@ -158,6 +158,7 @@ async def _try(site: Site, name: str, timings: int, seed: int) -> tuple[Counter[
             return found
 
         problems = [text for found in await asyncio.gather(*(one(n) for n in range(timings))) for text in found]
+        await shop.outbox_runs()
         checked = await run_checks(shop.engine, lambda: provider_objects(shop.simulation))
         return ends, problems + [f"{v.law} {v.name}: {v.keys}" for v in checked.verdicts if v.count]
 
