@@ -376,7 +376,8 @@ async def test_a_shopper_is_refused_once_a_node_has_the_work(shop: Shop) -> None
     # given
     await shop.stocks("LAMP", EAST=5)
     order = await shop.place(("LAMP", 2))
-    await shop.released(order)
+    (part,) = await shop.released(order)
+    await shop.knows(order, part, "released")
     # when
     refusal = await refusal_of(shop.amend(order, SetQuantity(line=1, quantity=3), actor=SHOPPER))
     # then

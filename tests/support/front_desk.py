@@ -131,13 +131,17 @@ class FrontDesk:
         return await eventually(so)
 
     async def at_node(self, order_id: str, state: str = "submitted") -> dict[str, Any]:
-        """Wait until the order's first fulfillment order is in this state."""
+        """Wait until the order's first fulfillment order is in this state, and the order itself knows it."""
         ops = await self.known("ops")
+        workflow = self.shop.client.get_workflow_handle(f"order-{order_id}")
 
         async def so() -> dict[str, Any] | None:
             found: dict[str, Any] = (await ops.get(f"/v1/orders/{order_id}")).json()
             parts = found.get("fulfillment_orders", [])
-            return parts[0] if parts and parts[0]["state"] == state else None
+            if not parts or parts[0]["state"] != state:
+                return None
+            known = await workflow.query("state")
+            return parts[0] if known["fulfillments"][parts[0]["id"]]["state"] == state else None
 
         return await eventually(so)
 

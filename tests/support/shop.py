@@ -322,6 +322,15 @@ class Shop(ShopViews):
 
         return await eventually(at_nodes)
 
+    async def knows(self, order: Order, part: dict[str, Any], stage: str) -> None:
+        """Wait until the order itself knows the stage; the database has it a moment before."""
+
+        async def known() -> bool:
+            state = await order.handle.query("state")
+            return bool(state["fulfillments"][part["fulfillment_id"]]["stage"] == stage)
+
+        await eventually(known)
+
     async def report(
         self, order: Order, fulfillment_id: str, kind: ReportKind, report_id: str = "", **more: Any
     ) -> ReportOutcome:
