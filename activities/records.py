@@ -28,7 +28,7 @@ class OpenCommandAsk(Frozen):
     kind: str
     payload_sha256: str  # hex, of the message as it arrived
     moves_money_or_goods: bool = True
-    known_version: int = 0  # of the order, as far as its workflow knows
+    known: tuple[str, ...] = ()  # commands whose outcome the order knows
 
 
 class CommandOpened(Frozen):
@@ -128,7 +128,7 @@ class RecordActivities:
 
         async def read(connection: AsyncConnection) -> tuple[control.KnownCommand | None, list[tuple[str, str]]]:
             known = await control.find_command(connection, ask.order_id, ask.command_id)
-            lost = await control.lost_commands(connection, ask.order_id, ask.command_id, ask.known_version)
+            lost = await control.lost_commands(connection, ask.order_id, ask.command_id, ask.known)
             return known, lost
 
         row, lost = await transaction(self._engine, read)

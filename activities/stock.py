@@ -113,7 +113,7 @@ class AllocateAsk(Frozen):
     generation: int
     units: int
     nodes: tuple[str, ...] = ()
-    known_version: int = 0  # of the order, as far as its workflow knows
+    known: tuple[str, ...] = ()  # commands whose outcome the order knows
 
 
 class Allocated(Frozen):
@@ -380,7 +380,7 @@ class StockActivities:
             if rows:
                 parts = [Allocation(r["fulfillment_id"], r["shipment_id"], r["node_id"]) for r in rows]
                 return Allocated(parts=tuple(parts), version=change.version)
-            lost = await control.lost_commands(change.connection, ask.order_id, "", ask.known_version)
+            lost = await control.lost_commands(change.connection, ask.order_id, "", ask.known)
             if lost:
                 return ReservationLost(
                     version=change.version, lost=tuple(LostCommand(kind=k, payload_json=p) for k, p in lost)

@@ -1,5 +1,6 @@
 """Exception cases, and the rows that sweepers look for."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -97,21 +98,21 @@ WITH own AS (
    WHERE order_id = :order_id AND command_id = :command_id AND state = 'applied')
 SELECT kind, payload::text AS payload FROM commands
  WHERE order_id = :order_id AND command_id <> :command_id AND state = 'applied'
-   AND NOT starts_with(command_id, 'system:') AND (outcome->>'order_version')::int > :known
+   AND NOT starts_with(command_id, 'system:') AND command_id <> ALL (CAST(:known AS text[]))
    AND (outcome->>'order_version')::int < coalesce((SELECT version FROM own), 2147483647)
  ORDER BY (outcome->>'order_version')::int, settled_at
 """)
 
 
 async def lost_commands(
-    connection: AsyncConnection, order_id: str, command_id: str, known_version: int
+    connection: AsyncConnection, order_id: str, command_id: str, known: Sequence[str]
 ) -> list[tuple[str, str]]:
-    """Kind and payload of the commands that were applied after the version that the order knows of, in their order.
+    """Kind and payload of the commands that were applied and are not among the known ones, in their order.
 
     Only those before the command named, if that was applied too. The order's own ones are not among them: it
     does them again by itself.
     """
-    values = {"order_id": order_id, "command_id": command_id, "known": known_version}
+    values = {"order_id": order_id, "command_id": command_id, "known": list(known)}
     return [(row.kind, row.payload) for row in await connection.execute(_LOST, values)]
 
 

@@ -237,7 +237,7 @@ class Order(OrderSilence):
             generation=self.s.generation,
             units=units,
             nodes=nodes,
-            known_version=self.s.version,
+            known=self._heard(),
         )
         outcome = await self._database(StockActivities.allocate, ask, f"Commit {units} units")
         parts = self._apply_allocation(outcome) if isinstance(outcome, Allocated) else []

@@ -201,7 +201,7 @@ class OrderDesk(OrderBase):
             kind=kind,
             payload_sha256=hashlib.sha256(command.model_dump_json().encode()).hexdigest(),
             moves_money_or_goods=moves,
-            known_version=self.s.version,
+            known=self._heard(),
         )
         opened = await self._database(RecordActivities.open_command, ask, f"Who sent this {kind}?")
         await self._hear_again(opened.lost)
@@ -210,6 +210,10 @@ class OrderDesk(OrderBase):
         if opened.code == DIRECT_COMMAND_REFUSED:
             await self._refuse_signal(command, kind, opened.code, opened.detail)
         raise SenderRefused(opened.code, opened.detail)
+
+    def _heard(self) -> tuple[str, ...]:
+        """The commands whose outcome this order knows. One under way may be a lost one that was sent again."""
+        return tuple(key for key, outcome in self.s.answered.items() if outcome)
 
     async def _hear_again(self, lost: Sequence[LostCommand]) -> None:
         """Take commands that the database has and this order lost with a workflow task, before anything later.
