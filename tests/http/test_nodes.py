@@ -65,8 +65,8 @@ async def test_an_unknown_node_is_not_found(desk: FrontDesk) -> None:
 async def test_freezing_recalls_what_the_node_has_not_accepted(desk: FrontDesk, inventory: Caller) -> None:
     """Stored with the freeze, sent by the sweep; the order goes on at another node."""
     # given
-    await desk.shop.stocks("VASE", EAST=1, MID=1)
-    order = await desk.place(("VASE", 1))
+    await desk.shop.stocks("CRATE", EAST=1, MID=1)
+    order = await desk.place(("CRATE", 1))
 
     async def at(node: str) -> bool:
         parts = (await (await desk.known("ops")).get(f"/v1/orders/{order['id']}")).json()["fulfillment_orders"]

@@ -8,21 +8,21 @@ from tests.support.front_desk import FrontDesk
 
 
 def _receipt(desk: FrontDesk, name: str, **more: Any) -> dict[str, Any]:
-    return {"receipt_id": name, "node": "EAST", "sku": desk.shop.sku("VASE"), "quantity": 2, **more}
+    return {"receipt_id": name, "node": "EAST", "sku": desk.shop.sku("JAR"), "quantity": 2, **more}
 
 
 async def test_what_comes_in_serves_who_waits_for_it(desk: FrontDesk) -> None:
     """CAP-A08: the item's rule is set, an order waits and says so, a receipt is booked once and the order ships."""
     # given
     inventory = await desk.caller("inventory", nodes=["EAST"])
-    await desk.shop.stocks("VASE", EAST=1)
-    sku = desk.shop.sku("VASE")
-    refused = await (await desk.known("storefront")).post("/v1/orders", desk.order(("VASE", 3)), {"prefer": "wait=15"})
+    await desk.shop.stocks("JAR", EAST=1)
+    sku = desk.shop.sku("JAR")
+    refused = await (await desk.known("storefront")).post("/v1/orders", desk.order(("JAR", 3)), {"prefer": "wait=15"})
     assert refused.status_code == 409
     rule = await (await desk.known("ops")).call("PUT", f"/v1/items/{sku}/backorder", {"allowed": True})
     assert (rule.status_code, rule.json()) == (200, {"sku": sku, "allowed": True})
     # when
-    order = await desk.place(("VASE", 3), preferences={"backorder": "accept"})
+    order = await desk.place(("JAR", 3), preferences={"backorder": "accept"})
     # then
     (line,) = order["lines"]
     assert line["quantities"] == {"reserved": 1, "backordered": 2}

@@ -122,8 +122,6 @@ WHEN_ALLOWED = {
     "createOrder": 409,  # out of stock: the request got as far as the order's own rules
     "getCancellation": 404,  # of this order there is none
     "getAmendment": 404,  # of this order there is none
-    "setRiskRules": 201,
-    "setSilenceRules": 201,
     "placeHold": 409,  # it was scheduled long ago
     "getHold": 404,
     "releaseHold": 404,
@@ -164,6 +162,9 @@ async def sees(desk: FrontDesk, caller: Caller, operation_id: str, objects: Obje
     return answer.status_code, answer.json()
 
 
+SETS = ("setRiskRules", "setSilenceRules")
+
+
 @pytest.mark.parametrize("operation_id", GUARDED)
 @pytest.mark.parametrize("role", PROGRAMS)
 async def test_a_role_meets_its_own_objects(desk: FrontDesk, objects: Objects, role: Role, operation_id: str) -> None:
@@ -179,6 +180,9 @@ async def test_a_role_meets_its_own_objects(desk: FrontDesk, objects: Objects, r
         return
     if operation_id == "receiveStock" and role is Role.OPS:
         assert status == 404  # who is narrowed to a channel has no node
+        return
+    if operation_id in SETS:
+        assert status in (200, 201)  # 200 where the rules are these already
         return
     assert status == WHEN_ALLOWED.get(operation_id, 200)
     if operation_id in LISTS:

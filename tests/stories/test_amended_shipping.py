@@ -1,6 +1,9 @@
 """Faster or slower costs something else: what has not left is charged anew, what has left stays as it was."""
 
+from collections.abc import AsyncIterator
 from typing import Any
+
+import pytest
 
 from domain.amendment import SetServiceLevel
 from domain.orders import Actor, ActorKind, ServiceLevel
@@ -15,11 +18,17 @@ STANDARD = SetServiceLevel(service_level=ServiceLevel.STANDARD)
 SHOPPER = Actor(kind=ActorKind.CUSTOMER, id="cus_1", role=Role.SHOPPER)
 
 
+@pytest.fixture(autouse=True)
+async def _express(shop: Shop) -> AsyncIterator[None]:
+    """MID ships express, for these stories only: others of this site count on nobody doing so."""
+    await shop.sql("INSERT INTO lanes VALUES ('MID', :z, 'express', 1)", z=ZONE)
+    yield
+    await shop.sql("DELETE FROM lanes WHERE node_id = 'MID' AND zone_id = :z AND service_level = 'express'", z=ZONE)
+
+
 async def _priced(shop: Shop) -> Shop:
     """A shop with a price list; only MID ships express."""
-    found = await Shop(shop.client, shop.engine, shop.simulation, shop.vault_keys).opens(**PRICES)
-    await shop.sql("INSERT INTO lanes VALUES ('MID', :z, 'express', 1) ON CONFLICT DO NOTHING", z=ZONE)
-    return found
+    return await Shop(shop.client, shop.engine, shop.simulation, shop.vault_keys).opens(**PRICES)
 
 
 async def _ends(shop: Shop, order: Order, captured: int) -> None:

@@ -1,6 +1,6 @@
 """A frozen node gets no new work, and what it has not accepted goes elsewhere; what it has accepted stays."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -9,7 +9,9 @@ from domain.orders import Actor, ActorKind, HoldBlock, HoldType, ReportKind
 from store.engine import transaction
 from store.nodes import freeze, recall_frozen, unfreeze
 from tests.support.eventually import eventually
+from tests.support.serving import serving
 from tests.support.shop import Order, Shop, later
+from tests.support.stack import Site
 from worker import make_sweep
 from workflows.messages import leave_payload
 
@@ -17,9 +19,22 @@ MARIA = Actor(kind=ActorKind.PERSON, id="maria", role="inventory")
 NODE = "EAST"
 
 
+@pytest.fixture(scope="module")
+async def makes(new_site: Callable[[], Awaitable[Site]]) -> AsyncIterator[Callable[[], Shop]]:
+    """A site of its own: a freeze recalls the work of every order at the node."""
+    async with serving(await new_site()) as make:
+        yield make
+
+
+@pytest.fixture
+async def shop(makes: Callable[[], Shop]) -> Shop:
+    """A shop with the default rules."""
+    return await makes().opens()
+
+
 @pytest.fixture(autouse=True)
 async def thawed(shop: Shop) -> AsyncIterator[None]:
-    """All stories of this site share their nodes: whatever happens, this one works again afterwards."""
+    """All stories here share their nodes: whatever happens, this one works again afterwards."""
     yield
     await transaction(shop.engine, lambda c: unfreeze(c, NODE, "over", MARIA))
 
