@@ -158,6 +158,11 @@ class OrderBase:
         while self.s.acceptance is None or self._deciding:
             await workflow.wait_condition(lambda: self.s.acceptance is not None and not self._deciding)
 
+    async def _until_free(self) -> None:
+        """As `_undecided`, and until no change of the order is under way: it may move units, or number lines."""
+        while self.s.acceptance is None or not self._is_free():
+            await workflow.wait_condition(lambda: self.s.acceptance is not None and self._is_free())
+
     def _silent_at(self, part: Fulfillment) -> datetime:
         """When somebody must look. At a parcel some time before it counts as lost."""
         if part.state is not FulfillmentState.SHIPPED:

@@ -69,11 +69,6 @@ class OrderSupply(OrderAmending):
         units = sum(filled.quantity for filled in taken.placements)
         return outcome.model_copy(update={"applied": units > 0, "units": units, "order_version": self.s.version})
 
-    async def _until_free(self) -> None:
-        """Wait until no other decision is being written. Of several that wait, one goes on at a time."""
-        while self.s.acceptance is None or not self._is_free():
-            await workflow.wait_condition(lambda: self.s.acceptance is not None and self._is_free())
-
     async def _fill(self, actor: Actor = SYSTEM, command: CommandRef | None = None) -> SupplyTaken:
         """Hold what waits and a node has by now. Call it when no decision is being written."""
         self.s.generation += 1

@@ -91,8 +91,7 @@ class OrderTrouble(OrderShipping):
                 return
             await self._hear_choice(part)
             await workflow.sleep(BEFORE_REMEDY, summary=f"What was told of {part.shipment_id} is kept first")
-            while not self._is_free():  # a change under way may number lines too; all who wait are woken at once
-                await workflow.wait_condition(self._is_free)
+            await self._until_free()
             if self._is_in_trouble(part):
                 await self._make_good(part)
 
