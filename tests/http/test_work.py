@@ -10,7 +10,7 @@ async def test_from_the_work_list_to_the_door(desk: FrontDesk) -> None:
     order = await desk.place(("LAMP", 2))
     part = await desk.at_node(order["id"])
     warehouse = await desk.known("warehouse")
-    listed = (await warehouse.get("/v1/fulfillment-orders?node=EAST&state=submitted&limit=200")).json()["data"]
+    listed = await warehouse.all_of("/v1/fulfillment-orders?node=EAST&state=submitted&limit=200")
     mine = next(work for work in listed if work["id"] == part["id"])
     assert mine["lines"] == [{"line": 1, "sku": desk.shop.sku("LAMP"), "quantity": 2}]
     assert "customer" not in mine

@@ -47,6 +47,17 @@ class Caller:
         given = {"content-type": "application/json", **(headers or {})}
         return await self.http.post(path, content=json.dumps(body).encode(), headers=self._headers(given))
 
+    async def all_of(self, path: str) -> list[dict[str, Any]]:
+        """Every entry of a list, page after page. A list that has pages is asked with a query already."""
+        entries: list[dict[str, Any]] = []
+        following: str | None = ""
+        while following is not None:
+            answer = await self.get(path + (f"&cursor={following}" if following else ""))
+            assert answer.status_code == 200, answer.text
+            entries += answer.json()["data"]
+            following = answer.json().get("next_cursor")
+        return entries
+
     async def call(self, method: str, path: str, body: Any = None) -> httpx2.Response:
         """Any method."""
         return await self.http.request(method, path, json=body, headers=self._headers(None))
