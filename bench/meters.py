@@ -20,7 +20,8 @@ from devstack.stack import TEST_CONFIG
 from devstack.versions import TEMPORAL_VERSION
 from tests.support.stack import RunStack, Site, start_run_stack
 
-IDLE_S = 6.0
+IDLE_S = 22.0
+"""Two periods in which an idle backend of PostgreSQL reports what it committed (see `bench.counts.DRAIN_S`)."""
 ENGINE_DATABASES = ("temporal", "temporal_visibility")
 PRODUCTION_LIKE = """
 matching.numTaskqueueReadPartitions:

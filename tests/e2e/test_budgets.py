@@ -8,7 +8,7 @@ import pytest
 from bench.counts import Counts, measure
 from bench.meters import engines
 
-ORDERS = 60
+ORDERS = 150
 
 
 @pytest.fixture(scope="module")
