@@ -18,7 +18,7 @@ from cli.show import cancellation_text, event_text, order_text, refusal_text, ro
 from cli.target import ApiKey, ApiUrl, call_api, temporal_ui
 from settings import load_settings
 
-app = typer.Typer(help="Place, list, show, follow and cancel orders.", no_args_is_help=True)
+app = typer.Typer(help="Place orders, look at them, and change them.", no_args_is_help=True)
 
 OrderArgument = Annotated[str, typer.Argument(help="Order id (ord_...), order number, or external:CHANNEL:REFERENCE.")]
 WaitSeconds = Annotated[int, typer.Option("--wait", min=0, max=600, help="Wait so many seconds for the outcome.")]
@@ -135,7 +135,7 @@ def cancel(  # noqa: PLR0917 - each option is a parameter
     as_json: AsJson = False,
 ) -> None:
     """Cancel units of an order, or everything that has not left yet, and print the outcome."""
-    lines = [_line_units(text) for text in line or ()]
+    lines = [line_units(text) for text in line or ()]
     options = {"restock": not write_off, "refund": "none" if no_refund else "full"}
     with refusals(as_json):
         if dry_run:
@@ -245,7 +245,7 @@ async def _watch(client: AccordClient, order: str, timeout_s: int, as_json: bool
         await asyncio.sleep(_POLL_S)
 
 
-def _line_units(text: str) -> tuple[int, int]:
+def line_units(text: str) -> tuple[int, int]:
     """Line number and units, as typed: `2=3`."""
     number, _, units = text.partition("=")
     if not (number.isdigit() and units.isdigit()):

@@ -148,6 +148,41 @@ def test_an_order_is_held_shown_and_released(counter: Counter) -> None:
     assert json.loads(watched.stdout.splitlines()[-1])["type"] == "order.cancelled"
 
 
+def test_a_short_pick_is_told_at_the_terminal(counter: Counter) -> None:
+    """Tried first, then told: the node's order is rejected and its units are placed again; a repeat changes nothing."""
+    # given
+    order = place(counter)
+    number = str(order["order_number"])
+
+    def parts() -> list[dict[str, str]]:
+        found: list[dict[str, str]] = counter.accord_json("orders", "show", number)[1]["fulfillment_orders"]
+        return found
+
+    wait_until(lambda: [part["state"] for part in parts()] == ["submitted"])
+    (there,) = parts()
+    # when
+    tried = counter.accord("orders", "short", number, "--line", "1=1", "--dry-run")
+    told = ("orders", "short", number, "--line", "1=1", "--cause", "damaged", "--report-id", "bin-7")
+    first = counter.accord(*told)
+    again = counter.accord_json("orders", "short", there["id"], *told[3:])
+    # then
+    assert f"Would report 1 of line 1 of {there['id']} short" in tried.stdout
+    assert first.returncode == DONE, first.stdout + first.stderr
+    assert f"Reported 1 of line 1 of {there['id']} short (damaged): taken" in first.stdout
+    assert (again[0], again[1]["applied"], again[1]["why"]) == (DONE, False, "reported before")
+    events = counter.accord_json("orders", "show", number)[1]["events"]
+    assert "fulfillment.short" in {event["type"] for event in events}
+
+
+def test_a_short_pick_of_nothing_at_a_node_leaves_with_two(counter: Counter) -> None:
+    """An order that no node works on, and units that cannot be read."""
+    number = str(place(counter)["order_number"])
+    assert counter.accord("orders", "cancel", number, "--wait", "20").returncode == DONE
+    ended = counter.accord("orders", "short", number)
+    assert (ended.returncode, "no node is working on" in ended.stderr) == (USAGE, True)
+    assert counter.accord("orders", "short", number, "--line", "one").returncode == USAGE
+
+
 def test_a_cancellation_that_the_node_declines_leaves_with_three(counter: Counter) -> None:
     """Asked with `--wait`: the node has handed the parcel over, and its answer decides."""
     order = place(counter)
