@@ -80,5 +80,5 @@ def _shown(name: str, value: object, currency: str) -> str:
     if name.endswith("_minor") and isinstance(value, int):
         return f"{format_minor(value, currency)} {currency}"
     if isinstance(value, list | tuple):
-        return ", ".join(str(v) for v in value)
+        return ", ".join(str(v) for v in value) or "none"
     return str(value)
