@@ -19,8 +19,10 @@ from pydantic import BaseModel
 from domain.amendment import SetQuantity
 from domain.orders import CancelReason, NodeTrouble, ReportKind
 from store.checks import run_checks
-from tests.support.fickle import ITEMS, Fickle
+from tests.support.fickle import ITEMS
+from tests.support.lives import Fickle
 from tests.support.outlet import provider_objects
+from tests.support.reference import differences
 from tests.support.serving import serving
 from tests.support.shop import Order, Shop, later
 from tests.support.stack import RunStack, Site, start_run_stack
@@ -114,7 +116,7 @@ async def _race(shop: Shop, name: str, seed: int) -> tuple[str, list[str]]:
     await asyncio.gather(*told)
     await fickle.ends(order)
     await shop.agrees(order)
-    found = await fickle.problems(order)
+    found = [f"{name} seed {seed}: {text}" for text in await differences(shop, order, fickle.said)]
     rows = await shop.sql("SELECT sum(cancelled)::int AS units FROM order_lines WHERE order_id = :o", o=order.id)
     units = rows[0]["units"]
     if units not in race.cancelled:
