@@ -197,18 +197,20 @@ class Lives:
     """Orders that live on one site at the same time, and what is known of them. Used from another thread.
 
     Attributes:
+        title: of the orders that are living now.
         said: how many commands of each kind were fired, what the orders' ends needed not counted.
         became: how many of these were applied, refused, or came when the order was over.
-        watch: is called whenever orders have ended.
+        watch: is called whenever orders have ended, with what went wrong with them.
     """
 
     shop: Shop
     loop: asyncio.AbstractEventLoop
+    title: str = ""
     orders: int = 0
     problems: list[str] = field(default_factory=list)
     said: Counter[str] = field(default_factory=Counter)
     became: Counter[str] = field(default_factory=Counter)
-    watch: Callable[["Lives"], None] = lambda lives: None
+    watch: Callable[["Lives", list[str]], None] = lambda lives, found: None
     _scripts: dict[str, Script] = field(default_factory=dict)
 
     def begins(self, script: Script) -> Life:
@@ -230,9 +232,10 @@ class Lives:
             self.loop.call_soon_threadsafe(life.steps.put_nowait, None)
         found = [text for life in lives for text in life.lived.result()]
         found += asyncio.run_coroutine_threadsafe(self._laws(), self.loop).result()
+        found = [f"{self.title}: {text}" for text in found]
         self.orders += len(lives)
         self.problems += found
-        self.watch(self)
+        self.watch(self, found)
 
     async def _lives(self, script: Script, steps: "asyncio.Queue[Step | None]") -> list[str]:
         fickle = Fickle(self.shop, script.seed)
@@ -242,7 +245,7 @@ class Lives:
         except Exception as error:
             found = [f"{type(error).__name__} {error}"]
         shown = pformat(script, width=160)
-        return [f"{text}\n{shown}\nanswers: {fickle.said}" for text in found]
+        return ["\n".join([*found, shown, f"answers: {fickle.said}"])] if found else []
 
     async def _life(self, fickle: Fickle, script: Script, steps: "asyncio.Queue[Step | None]") -> list[str]:
         placed = self.shop.order(*script.lines, pay=script.pay, split=Split(script.split))
