@@ -9,8 +9,9 @@ import asyncio
 import random
 import sys
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import pytest
@@ -19,8 +20,10 @@ from pydantic import BaseModel
 from domain.amendment import SetQuantity
 from domain.orders import CancelReason, NodeTrouble, ReportKind
 from store.checks import run_checks
-from tests.support.fickle import ITEMS, Fickle
+from tests.support.fickle import ITEMS
+from tests.support.lives import Fickle
 from tests.support.outlet import provider_objects
+from tests.support.reference import differences
 from tests.support.serving import serving
 from tests.support.shop import Order, Shop, later
 from tests.support.stack import RunStack, Site, start_run_stack
@@ -114,7 +117,7 @@ async def _race(shop: Shop, name: str, seed: int) -> tuple[str, list[str]]:
     await asyncio.gather(*told)
     await fickle.ends(order)
     await shop.agrees(order)
-    found = await fickle.problems(order)
+    found = [f"{name} seed {seed}: {text}" for text in await differences(shop, order, fickle.said)]
     rows = await shop.sql("SELECT sum(cancelled)::int AS units FROM order_lines WHERE order_id = :o", o=order.id)
     units = rows[0]["units"]
     if units not in race.cancelled:
@@ -140,35 +143,54 @@ def _both(shop: Shop, order: Order, units: int, name: str, seed: int) -> list[st
     return found
 
 
-async def _try(site: Site, name: str, timings: int, seed: int) -> tuple[Counter[str], list[str]]:
-    """So many timings of one race: how often it ended how, and everything that went wrong."""
-    async with serving(site, cache=2000) as make:
-        shop = await make().opens()
-        for item in ITEMS:
-            await shop.stocks(item, EAST=timings * ALL, MID=timings * ALL)
-        gate, ends = asyncio.Semaphore(AT_ONCE), Counter[str]()
+@dataclass
+class Tries:
+    """Timings of some races, side by side: how often each ended how, and everything that went wrong."""
 
-        async def one(number: int) -> list[str]:
-            async with gate:
-                try:
-                    end, found = await asyncio.wait_for(_race(shop, name, seed + number), PATIENCE_S)
-                except Exception as error:
-                    return [f"{name} seed {seed + number}: {type(error).__name__} {error}"]
-            ends[end] += 1
-            return found
+    names: Sequence[str]
+    timings: int
+    seed: int
+    ends: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    problems: list[str] = field(default_factory=list)
+    watch: Callable[["Tries"], None] = lambda tries: None
 
-        problems = [text for found in await asyncio.gather(*(one(n) for n in range(timings))) for text in found]
-        await shop.outbox_runs()
-        checked = await run_checks(shop.engine, lambda: provider_objects(shop.simulation))
-        return ends, problems + [f"{v.law} {v.name}: {v.keys}" for v in checked.verdicts if v.count]
+    async def run(self, site: Site) -> None:
+        """All of them, so many at once; then every law must hold."""
+        async with serving(site, cache=2000) as make:
+            shop = await make().opens()
+            for item in ITEMS:
+                stock = self.timings * len(self.names) * ALL
+                await shop.stocks(item, EAST=stock, MID=stock)
+            gate = asyncio.Semaphore(AT_ONCE)
+            seeds = range(self.seed, self.seed + self.timings)
+            await asyncio.gather(*(self._one(gate, shop, name, seed) for seed in seeds for name in self.names))
+            await shop.outbox_runs()
+            checked = await run_checks(shop.engine, lambda: provider_objects(shop.simulation))
+            self.problems += [f"{v.law} {v.name}: {v.keys}" for v in checked.verdicts if v.count]
+
+    async def _one(self, gate: asyncio.Semaphore, shop: Shop, name: str, seed: int) -> None:
+        async with gate:
+            try:
+                end, found = await asyncio.wait_for(_race(shop, name, seed), PATIENCE_S)
+            except Exception as error:
+                end, found = "went wrong", [f"{name} seed {seed}: {type(error).__name__} {error}"]
+        self.ends[name][end] += 1
+        self.problems += found
+        self.watch(self)
+
+    @property
+    def done(self) -> int:
+        """Timings so far."""
+        return sum(ends.total() for ends in self.ends.values())
 
 
 @pytest.mark.parametrize("name", RACES)
 async def test_never_both_never_neither(stack: RunStack, name: str) -> None:
     """Each command has one outcome, the outcomes fit each other, and every law holds."""
-    ends, problems = await _try(await stack.new_site(), name, TIMINGS, SEED)
-    assert problems == []
-    assert sum(ends.values()) == TIMINGS
+    tries = Tries((name,), TIMINGS, SEED)
+    await tries.run(await stack.new_site())
+    assert tries.problems == []
+    assert tries.done == TIMINGS
 
 
 def main() -> int:
@@ -177,25 +199,35 @@ def main() -> int:
     parser.add_argument("--timings", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
+    began = time.monotonic()
+
+    def watch(tries: Tries) -> None:
+        if tries.done % 100 == 0:
+            sys.stdout.write(
+                f"{tries.done} timings, {len(tries.problems)} problems, {time.monotonic() - began:.0f} s\n"
+            )
+            sys.stdout.flush()
+
+    tries = Tries(tuple(RACES), arguments.timings, arguments.seed, watch=watch)
     stack = start_run_stack()
     try:
-        failed = asyncio.run(_all(stack, arguments.timings, arguments.seed))
+        asyncio.run(_all(stack, tries))
     finally:
         stack.stop()
         time.sleep(0.3)  # the SDK aborts now and then when a process ends right after a worker
-    return 1 if failed else 0
+    lines = [f"cancel against {name}: {_counts(ends)}" for name, ends in sorted(tries.ends.items())]
+    seeds = f"seeds {tries.seed} to {tries.seed + tries.timings - 1}"
+    last = f"{tries.done} timings, {seeds}, {time.monotonic() - began:.0f} s, {len(tries.problems)} problems"
+    sys.stdout.write("\n".join([*tries.problems, *lines, last]) + "\n")
+    return 1 if tries.problems else 0
 
 
-async def _all(stack: RunStack, timings: int, seed: int) -> bool:
-    failed = False
-    for name in RACES:
-        began = time.monotonic()
-        ends, problems = await _try(await stack.new_site(), name, timings, seed)
-        took = time.monotonic() - began
-        told = f"cancel against {name}: {timings} timings, {dict(ends)}, {len(problems)} problems, {took:.0f} s"
-        sys.stdout.write("\n".join([*problems, told]) + "\n")
-        failed = failed or bool(problems)
-    return failed
+def _counts(ends: Counter[str]) -> str:
+    return "; ".join(f"{count} times {end}" for end, count in ends.most_common())
+
+
+async def _all(stack: RunStack, tries: Tries) -> None:
+    await tries.run(await stack.new_site())
 
 
 if __name__ == "__main__":
