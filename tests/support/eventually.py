@@ -8,7 +8,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def eventually(look: Callable[[], Awaitable[T | None]], within_s: float = 20, every_s: float = 0.05) -> T:
+async def eventually(look: Callable[[], Awaitable[T | None]], within_s: float = 60, every_s: float = 0.05) -> T:
     """Look until there is something to see.
 
     Raises:
