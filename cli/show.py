@@ -12,7 +12,7 @@ _WIDTH = 100
 
 def order_text(order: OrderView, events: Sequence[EventView], ui: str | None) -> str:
     """One order on one screen: header, promise, parcels, timeline, who is waited for, what can be done."""
-    lines = [_header(order), *_promise(order), *_parts(order), *_holds(order)]
+    lines = [_header(order), *_links(order), *_promise(order), *_parts(order), *_holds(order)]
     lines += [f" ├ {event_text(event)}" for event in events]
     lines.append(_waiting(order))
     lines += _actions(order)
@@ -86,6 +86,15 @@ def _header(order: OrderView) -> str:
         amount += f" (ordered {format_minor(ordered, order.currency)})"
     left = f" Order {order.order_number} · {order.channel} · {len(order.lines)} lines · {amount}"
     return f"{left:<{_WIDTH - 34}}  {order.status.upper().replace('_', ' ')} · version {order.version}"
+
+
+def _links(order: OrderView) -> list[str]:
+    """The order that this one was placed for, and those that were placed for it."""
+    earlier = order.document.get("replaces_order")
+    lines = [f" Replaces  {earlier}"] if earlier else []
+    for later in order.document.get("replaced_by", ()):
+        lines.append(f" Replaced  by order {later['order_number']}  {later['status']}  {later['id']}")
+    return lines
 
 
 def _promise(order: OrderView) -> list[str]:

@@ -115,6 +115,19 @@ def test_goods_are_written_off_and_money_kept_by_option(counter: Counter) -> Non
     assert "written off at" in screen.stdout
 
 
+def test_later_goods_for_a_cancelled_order_are_placed_for_it(counter: Counter) -> None:
+    """`create --replaces` by number; both screens name the other order, and what does not exist is exit code 1."""
+    old = place(counter)
+    number = str(old["order_number"])
+    assert counter.accord("orders", "cancel", number, "--wait", "20").returncode == DONE
+    new = place(counter, "--sku", "LAMP-OAK", "--replaces", number)
+    assert new["replaces_order"] == old["id"]
+    assert f"Replaces  {old['id']}" in counter.accord("orders", "show", str(new["order_number"])).stdout
+    assert f"Replaced  by order {new['order_number']}" in counter.accord("orders", "show", number).stdout
+    code, problem = counter.accord_json("orders", "create", "--sku", "LAMP-OAK", "--replaces", "no-such-number")
+    assert (code, problem["status"]) == (FAILED, 404)
+
+
 def test_an_order_that_does_not_end_in_time_is_told_on_one_line_too(counter: Counter) -> None:
     """`watch --json` prints one document a line, the last one says that the order is still open; exit code 1."""
     number = str(place(counter)["order_number"])
