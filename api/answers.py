@@ -22,6 +22,7 @@ class Links(Answer):
     cancellations: str
     holds: str
     decisions: str
+    return_quote: str
 
 
 class CustomerRefOnly(Answer):

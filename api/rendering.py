@@ -101,6 +101,7 @@ def links_of(order_id: str) -> dict[str, str]:
         "cancellations": f"{base}/cancellations",
         "holds": f"{base}/holds",
         "decisions": f"{base}/decisions",
+        "return_quote": f"{base}/returns/quote",
     }
 
 

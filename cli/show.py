@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cli.client import CancellationView, EventView, OrderView
+from cli.output import program
 from domain.money import format_minor
 
 _WIDTH = 100
@@ -63,7 +64,7 @@ def refusal_text(document: dict[str, Any]) -> str:
     text = str(document.get("detail") or document.get("title") or "refused")
     parts = [f"[{reason}] {text}" if reason else text]
     if document.get("alternative"):
-        parts.append(f"possible instead: {document['alternative']}")
+        parts.append(f"possible instead: {_instead(document)}")
     for line in document.get("lines") or []:
         if "available" in line:
             parts.append(
@@ -72,6 +73,16 @@ def refusal_text(document: dict[str, Any]) -> str:
     for finding in document.get("errors") or []:
         parts.append(f"{finding['pointer'] or '/'}: {finding['message']} ({finding['code']})")
     return "\n   ".join(parts)
+
+
+def _instead(document: dict[str, Any]) -> str:
+    """The alternative, with the command for it where it is not a change of this order."""
+    alternative, order = str(document["alternative"]), document.get("order_id", "ORDER")
+    commands = {
+        "return": f"orders return-quote {order}",
+        "linked_order": f"orders create --replaces {order}",
+    }
+    return f"{alternative}  -> {program()} {commands[alternative]}" if alternative in commands else alternative
 
 
 def money(minor: int, currency: str) -> str:

@@ -15,7 +15,7 @@ from domain.refusals import OrderRuleError
 
 LineUnits = tuple[int, int]
 """Line number, units."""
-HAVE_LEFT = "the carrier has the goods; they can come back as a return"
+HAVE_LEFT = "the carrier has the goods; quoteReturn says which can come back as a return, and for how much"
 
 
 class AlreadyHandedOver(OrderRuleError):

@@ -22,5 +22,5 @@ def ended(status: str, kind: str) -> Ended:
     if kind == "amend":
         return Ended(f"The order is {status}. Later goods travel on a linked order.", LINKED_ORDER)
     if kind == "cancel" and status == "completed":
-        return Ended("The order is completed.", "return")
+        return Ended("The order is completed. quoteReturn says what comes back for goods that do.", "return")
     return Ended(f"The order is {status}.")
