@@ -29,7 +29,7 @@ from domain.order_state import Credit, Hold, OrderState
 from domain.orders import SYSTEM, Actor, CancelReason, Frozen, OrderRules, PlaceOrder
 from domain.quantities import HANDED_OVER, Bucket
 from domain.shares import Components
-from store import acceptance, arrivals, control, crediting, fulfillment, holds, payments, stock
+from store import acceptance, arrivals, control, crediting, fulfillment, holds, links, payments, stock
 from store.engine import transaction
 from store.lines import move_lines
 from store.orders import OrderChange, change_order, finish, lock_order
@@ -238,6 +238,9 @@ class StockActivities:
                 return StockShort(
                     code="direct_order_refused", detail="orders come in through the API", lines=(), version=0
                 )
+            if await links.names_nothing(connection, order):
+                detail = "the channel does not have the order that this one replaces"
+                return StockShort(code="unknown_order", detail=detail, lines=(), version=0)
             state = OrderState.begin(order, order.placed_at)
             shares = tuple(line.shares for line in state.lines.values())
             token = f"trk_{secrets.token_urlsafe(16)}"
@@ -248,18 +251,25 @@ class StockActivities:
             connection, order.order_id, "sourcing", ask.generation
         ):
             return await self._recorded(connection, order, ask.generation)
+        replaced = await links.lock_replaced(connection, order) if ask.generation == 1 else None
         wanted = ask.open_units or tuple((line.line_no, line.quantity) for line in order.lines)
         may_wait = await what_may_wait(change, order) if ask.may_wait else NOBODY_WAITS
         plan = await make_plan(connection, order, wanted, named, ask.barred, may_wait, others_took_all=give_up)
         if isinstance(plan, Plan):
-            result: StockReserved | StockShort = await self._hold(change, ask, plan, rules, named["risk"])
+            result: StockReserved | StockShort = await self._hold(change, ask, plan, rules, named["risk"], replaced)
         else:
             result = await self._short(change, ask, plan)
         self._checkpoint("stock.reserve", Stage.AFTER_EFFECT)
         return result
 
     async def _hold(
-        self, change: OrderChange, ask: ReserveAsk, plan: Plan, rules: OrderRules, risk: tuple[str, dict[str, Any]]
+        self,
+        change: OrderChange,
+        ask: ReserveAsk,
+        plan: Plan,
+        rules: OrderRules,
+        risk: tuple[str, dict[str, Any]],
+        replaced: links.Replaced | None,
     ) -> StockReserved:
         order_id = change.order_id
         until = await _hold_until(change, rules, first=ask.generation == 1) if plan.held else None
@@ -290,6 +300,8 @@ class StockActivities:
             await self._want_payment(change, ask.order)
             change.say("order.confirmed", units=count, nodes=nodes or ("no node",), promised_by=str(plan.promised_by))
             say_waiting(change, waiting, plan)
+            if replaced:
+                await links.tell_both(change, ask.order, replaced)
             if screened:
                 await record_screening(change, screened)
         else:

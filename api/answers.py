@@ -22,6 +22,7 @@ class Links(Answer):
     cancellations: str
     holds: str
     decisions: str
+    return_quote: str
 
 
 class CustomerRefOnly(Answer):
@@ -247,8 +248,16 @@ class Action(Answer):
     alternative: str | None = None
 
 
+class LinkedOrder(Answer):
+    """An order that was placed to replace this one."""
+
+    id: str
+    order_number: str
+    status: str
+
+
 class Order(Answer):
-    """The snapshot of an order."""
+    """The snapshot of an order. Later goods travel on linked orders: `replaces_order`, `replaced_by`."""
 
     id: str
     order_number: str
@@ -277,6 +286,8 @@ class Order(Answer):
     wait: WaitOut | None
     rejection: dict[str, Any] | None
     available_actions: list[Action]
+    replaces_order: str | None
+    replaced_by: list[LinkedOrder]
     workflow_id: str
     links: Links
 
@@ -292,6 +303,7 @@ class ReceivedOrder(Answer):
     currency: str
     created_at: str
     status: Literal["received"]
+    replaces_order: str | None
     totals: dict[str, int]
     note: str
     links: Links

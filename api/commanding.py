@@ -13,6 +13,7 @@ from api.gateway import Answered, Closed, Pending, Refused, Sent, ask, send_comm
 from api.problems import Problem, not_found
 from api.rendering import ALTERNATIVES
 from domain.backorders import SupplyArrived
+from domain.ended import ended
 from domain.orders import Actor, Frozen
 from domain.permissions import actor_of
 from store.commands import (
@@ -283,7 +284,8 @@ async def previewed(call: Call, head: OrderHead, query: str, *arguments: object)
         Problem: the order did not answer.
     """
     if head.terminal:
-        return Refused(ORDER_CLOSED, f"The order is {head.status}.")
+        told = ended(head.status, query.removeprefix("preview_"))
+        return Refused(ORDER_CLOSED, told.detail, told.alternative)
     said = await ask(call.front.client, head.order_id, query, _PREVIEW_S, *arguments)
     if isinstance(said, Pending):
         text = "The order did not answer the preview. Commands are accepted all the same."

@@ -92,7 +92,7 @@ async def _stored(
         return earlier
     check_order(body, facts)
     order_id = OrderId(new_id("ord", time.time_ns() // 1_000_000))
-    customer_ref = facts.customer_ref or new_id("cus", time.time_ns() // 1_000_000)
+    customer_ref = _customer_ref(facts, external_hash)
     if external_hash is not None and facts.customer_ref is None:
         customer_ref = await new_customer_ref(connection, body.channel, external_hash, customer_ref)
     place = place_order_of(body, facts, order_id, customer_ref, datetime.now(UTC))
@@ -114,7 +114,15 @@ def _named(body: CreateOrder, external_hash: bytes | None) -> Named:
         skus=tuple(sorted({line.sku for line in body.lines})),
         external_hash=external_hash,
         order_number=body.order_number,
+        replaces_order=body.replaces_order,
     )
+
+
+def _customer_ref(facts: OrderFacts, external_hash: bytes | None) -> str:
+    """Whose order it is: the channel's known customer; that of the order it replaces where none is named; a new one."""
+    if external_hash is None and facts.replaced:
+        return facts.replaced.customer_ref
+    return facts.customer_ref or new_id("cus", time.time_ns() // 1_000_000)
 
 
 def _customer_hash(pepper: bytes, body: CreateOrder) -> bytes | None:
@@ -217,7 +225,9 @@ def rejection(order_id: str, code: str, detail: str, lines: Any) -> Problem:
 
 def _received(place: PlaceOrder, external_ref: str | None, note: str | None) -> dict[str, Any]:
     row = {
-        **place.model_dump(include={"order_id", "order_number", "channel", "currency", "total_minor"}),
+        **place.model_dump(
+            include={"order_id", "order_number", "channel", "currency", "total_minor", "replaces_order"}
+        ),
         "external_ref": external_ref,
         "created_at": datetime.now(UTC),
     }

@@ -27,6 +27,7 @@ def check_order(body: CreateOrder, facts: OrderFacts) -> None:
     checks: tuple[Callable[[CreateOrder, OrderFacts], list[Finding]], ...] = (
         _channel,
         _number,
+        _replaced,
         _lines,
         _total,
         _tenders,
@@ -57,6 +58,20 @@ def _number(_: CreateOrder, facts: OrderFacts) -> list[Finding]:
     if not facts.number_taken:
         return []
     return [Finding("/order_number", "order_number_taken", "another order of this channel has this number")]
+
+
+def _replaced(body: CreateOrder, facts: OrderFacts) -> list[Finding]:
+    at, earlier = "/replaces_order", facts.replaced
+    if body.replaces_order is None:
+        return []
+    if earlier is None:
+        return [Finding(at, "unknown_order", "this channel has no such order, or it is not yours")]
+    if not earlier.answered:
+        return [Finding(at, "order_not_answered", "that order is still being taken in; its answer comes first")]
+    named = body.customer.external_ref is not None
+    if named and earlier.customer_known and facts.customer_ref != earlier.customer_ref:
+        return [Finding(at, "other_customer", "that order is of another customer")]
+    return []
 
 
 def _lines(body: CreateOrder, facts: OrderFacts) -> list[Finding]:
@@ -141,4 +156,5 @@ def place_order_of(
         ),
         total_minor=body.total_minor,
         placed_at=body.placed_at or now,
+        replaces_order=OrderId(body.replaces_order) if body.replaces_order else None,
     )

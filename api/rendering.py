@@ -67,6 +67,8 @@ def render_order(row: Row, principal: Principal, ring: KeyRing) -> dict[str, Any
         "wait": _wait(row),
         "rejection": row["rejection"],
         "available_actions": available_actions(principal, dict(row)),
+        "replaces_order": row["replaces_order"],
+        "replaced_by": row["replaced_by"],
         "workflow_id": order_workflow_id(row["order_id"]),
         "links": links_of(row["order_id"]),
     }
@@ -83,6 +85,7 @@ def render_received(row: Row, note: str | None = None) -> dict[str, Any]:
         "currency": row["currency"],
         "created_at": stamp(row["created_at"]),
         "status": "received",
+        "replaces_order": row["replaces_order"],
         "totals": {"ordered_minor": int(row["total_minor"])},
         "note": note or "The order is stored; stock and promise follow.",
         "links": links_of(row["order_id"]),
@@ -98,6 +101,7 @@ def links_of(order_id: str) -> dict[str, str]:
         "cancellations": f"{base}/cancellations",
         "holds": f"{base}/holds",
         "decisions": f"{base}/decisions",
+        "return_quote": f"{base}/returns/quote",
     }
 
 

@@ -125,6 +125,14 @@ class CreateOrder(Body):
     tenders: Annotated[tuple[TenderIn, ...], Field(min_length=1, max_length=4)]
     total_minor: Minor
     placed_at: AwareDatetime | None = None
+    replaces_order: Annotated[
+        str | None,
+        Field(
+            pattern=r"^ord_[0-9A-HJKMNP-TV-Z]{26}$",
+            description="An earlier order of the same channel and customer, whatever became of it: this one brings "
+            "later goods for it. Without `customer.external_ref` it is of the earlier order's customer.",
+        ),
+    ] = None
 
 
 CustomerReason = Literal[

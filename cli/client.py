@@ -108,6 +108,16 @@ class AmendmentView(View):
     refusal: Json | None = None
 
 
+class QuoteView(View):
+    """What a return would give back."""
+
+    order_id: str
+    order_version: int
+    currency: str
+    lines: list[Json]
+    money: Json
+
+
 class ReceiptView(View):
     """Units that were booked in at a node."""
 
@@ -352,6 +362,15 @@ class AccordClient:
         path = f"/v1/orders/{order}/cancellations"
         body = {"reason": reason, "lines": _lines(lines), **(options or {}), "dry_run": True}
         return await self._send("POST", path, body=body, key=_fresh_key())
+
+    async def quote_return(self, order: str, lines: Sequence[tuple[int, int]] = ()) -> QuoteView:
+        """What a return of units of lines (line number, units), or of all that can come back, would give back.
+
+        Raises:
+            ApiProblem: not all of that can come back.
+        """
+        body = {"lines": _lines(lines)}
+        return _read(QuoteView, await self._send("POST", f"/v1/orders/{order}/returns/quote", body=body))
 
     async def amend(self, order: str, body: Json, key: str | None = None) -> AmendmentView:
         """Change an order: `changes`, and perhaps `reason` and `reference`.

@@ -36,6 +36,9 @@ def create(  # noqa: PLR0917 - each option is a parameter
     city: Annotated[str, typer.Option(help="Where it goes: one of the demo's cities.")] = "New York",
     payment: Annotated[str, typer.Option(help="Payment reference, like pm_ok or pm_decline_once.")] = "pm_ok",
     service: Annotated[str, typer.Option(help="standard or express.")] = "standard",
+    replaces: Annotated[
+        str | None, typer.Option(help="An earlier order, like ORDER of `show`: this one brings later goods for it.")
+    ] = None,
     key: Annotated[
         str | None, typer.Option("--idempotency-key", help="The same key again places no second order.")
     ] = None,
@@ -47,7 +50,7 @@ def create(  # noqa: PLR0917 - each option is a parameter
     """Place an order from a JSON file, or from options."""
     with refusals(as_json):
         body = _body(file, sku or [], city, payment, service)
-        order = call_api(lambda c: _create(c, body, key, wait), api_url, api_key, "storefront")
+        order = call_api(lambda c: _create(c, body, key, wait, replaces), api_url, api_key, "storefront")
     if as_json:
         document(order.document)
     else:
@@ -219,9 +222,14 @@ def _body(file: Path | None, skus: list[str], city: str, payment: str, service: 
     return json_file(file, "an order")
 
 
-async def _create(client: AccordClient, body: dict[str, Any], key: str | None, wait: int) -> OrderView:
+async def _create(
+    client: AccordClient, body: dict[str, Any], key: str | None, wait: int, replaces: str | None
+) -> OrderView:
     """Place the order; with `wait`, look again until its workflow has answered."""
     until = time.monotonic() + wait
+    if replaces:
+        earlier = await client.get_order(reference(replaces))
+        body = {**body, "replaces_order": earlier.id}
     order = await client.create_order(body, key, wait_s=min(wait, 20) or None)
     while not order.answered and time.monotonic() < until:
         await asyncio.sleep(_POLL_S)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cli.client import CancellationView, EventView, OrderView
+from cli.output import program
 from domain.money import format_minor
 
 _WIDTH = 100
@@ -12,7 +13,7 @@ _WIDTH = 100
 
 def order_text(order: OrderView, events: Sequence[EventView], ui: str | None) -> str:
     """One order on one screen: header, promise, parcels, timeline, who is waited for, what can be done."""
-    lines = [_header(order), *_promise(order), *_parts(order), *_holds(order)]
+    lines = [_header(order), *_links(order), *_promise(order), *_parts(order), *_holds(order)]
     lines += [f" ├ {event_text(event)}" for event in events]
     lines.append(_waiting(order))
     lines += _actions(order)
@@ -63,7 +64,7 @@ def refusal_text(document: dict[str, Any]) -> str:
     text = str(document.get("detail") or document.get("title") or "refused")
     parts = [f"[{reason}] {text}" if reason else text]
     if document.get("alternative"):
-        parts.append(f"possible instead: {document['alternative']}")
+        parts.append(f"possible instead: {_instead(document)}")
     for line in document.get("lines") or []:
         if "available" in line:
             parts.append(
@@ -72,6 +73,16 @@ def refusal_text(document: dict[str, Any]) -> str:
     for finding in document.get("errors") or []:
         parts.append(f"{finding['pointer'] or '/'}: {finding['message']} ({finding['code']})")
     return "\n   ".join(parts)
+
+
+def _instead(document: dict[str, Any]) -> str:
+    """The alternative, with the command for it where it is not a change of this order."""
+    alternative, order = str(document["alternative"]), document.get("order_id", "ORDER")
+    commands = {
+        "return": f"orders return-quote {order}",
+        "linked_order": f"orders create --replaces {order}",
+    }
+    return f"{alternative}  -> {program()} {commands[alternative]}" if alternative in commands else alternative
 
 
 def money(minor: int, currency: str) -> str:
@@ -86,6 +97,15 @@ def _header(order: OrderView) -> str:
         amount += f" (ordered {format_minor(ordered, order.currency)})"
     left = f" Order {order.order_number} · {order.channel} · {len(order.lines)} lines · {amount}"
     return f"{left:<{_WIDTH - 34}}  {order.status.upper().replace('_', ' ')} · version {order.version}"
+
+
+def _links(order: OrderView) -> list[str]:
+    """The order that this one was placed for, and those that were placed for it."""
+    earlier = order.document.get("replaces_order")
+    lines = [f" Replaces  {earlier}"] if earlier else []
+    for later in order.document.get("replaced_by", ()):
+        lines.append(f" Replaced  by order {later['order_number']}  {later['status']}  {later['id']}")
+    return lines
 
 
 def _promise(order: OrderView) -> list[str]:

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from domain.cancellation import CancellationInProgress, CancellationPlan, LineUnits, UnknownLine, plan_cancellation
 from domain.cut_offs import check_cut_off, furthest
+from domain.ended import LINKED_ORDER, NOTHING_UNDER_WAY
 from domain.holds import OrderOver
 from domain.lifecycle import PaymentState
 from domain.order_state import AddedLine, LineState, OrderState
@@ -214,7 +215,7 @@ def plan_amendment(state: OrderState, changes: Sequence[Change], actor: Actor | 
         OrderRuleError: the order's rules say no; the code says why.
     """
     if state.rejected or not state.quantities.live:
-        raise OrderOver("nothing of this order is under way any more")
+        raise OrderOver(NOTHING_UNDER_WAY, LINKED_ORDER)
     _check_conflicts(state, changes)
     _check_prices(changes, actor)
     removed = units_per_line(unit for change in changes for unit in _removed(state, change))

@@ -15,6 +15,7 @@ from domain.refusals import OrderRuleError
 
 LineUnits = tuple[int, int]
 """Line number, units."""
+HAVE_LEFT = "the carrier has the goods; quoteReturn says which can come back as a return, and for how much"
 
 
 class AlreadyHandedOver(OrderRuleError):
@@ -213,7 +214,7 @@ def _nothing_left(state: OrderState, named: dict[int, int], waiting: list[Fulfil
     if any(line_no in lines for part in waiting for line_no, _ in part.lines):
         return CancellationInProgress("the node was asked to stop already; its answer decides")
     if any(state.lines[n].buckets.of(*WITH_THE_CARRIER, Bucket.DELIVERED) for n in lines):
-        return AlreadyHandedOver("the carrier has the goods; they can come back as a return")
+        return AlreadyHandedOver(HAVE_LEFT)
     return NothingToCancel("nothing of this is left to cancel")
 
 

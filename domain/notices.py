@@ -112,6 +112,8 @@ SILENT: Mapping[str, str] = MappingProxyType(
         "order.rejected": "the storefront answers the customer at once",
         "order.completed": "the last delivery is told",
         "order.cancelled": "its cancellation is told",
+        "order.replaces": "its confirmation is told",
+        "order.replaced": "the confirmation of the new order is told",
         "order.allocated": "our own business",
         "backorder.filled": "the new day is told by promise.changed, once for all that waited",
         "order.needs_attention": "our own business",

@@ -7,7 +7,9 @@ beforehand, from quantities alone, what it would answer: with the same table, th
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from domain.cancellation import HAVE_LEFT
 from domain.cut_offs import STAGES, check_cut_off, furthest, is_within, limit_of
+from domain.ended import LINKED_ORDER, NOTHING_UNDER_WAY
 from domain.orders import Actor, ActorKind, ChangeKind, OrderRules
 from domain.quantities import BEFORE_HAND_OVER, HANDED_OVER, Bucket
 from domain.refusals import OrderRuleError
@@ -20,7 +22,6 @@ BY_LINE = (ChangeKind.CANCEL, ChangeKind.DECREASE, ChangeKind.SUBSTITUTE)
 _ADDS = (ChangeKind.INCREASE, ChangeKind.ADD_LINE)
 _MOVES = (ChangeKind.SHIP_TO, ChangeKind.SERVICE_LEVEL)
 _STOPPING = "the node was asked to stop already; its answer decides"
-_LEFT = "the carrier has the goods; they can come back as a return"
 
 
 class Standing(NamedTuple):
@@ -100,7 +101,7 @@ def _by_line(standing: Standing, change: ChangeKind, role: str, until: Bucket) -
     if waiting := _units(stopping):
         found.append(_no(change, "cancellation_in_progress", _STOPPING, waiting))
     if change is ChangeKind.CANCEL and (left := _handed_over(standing)):
-        found.append(_no(change, "already_handed_over", _LEFT, left, "return"))
+        found.append(_no(change, "already_handed_over", HAVE_LEFT, left, "return"))
     if found:
         return tuple(found)
     if _units(free):
@@ -124,8 +125,8 @@ def _over(standing: Standing, change: ChangeKind) -> Offer:
         return _no(change, "nothing_to_cancel", "nothing of this order is left to cancel")
     left = _handed_over(standing)
     if any(stages.get(Bucket.SHIPPED) for stages in standing.lines.values()):
-        return _no(change, "already_handed_over", _LEFT, left, "return")
-    return _no(change, "order_over", "nothing of this order is under way any more")
+        return _no(change, "already_handed_over", HAVE_LEFT, left, "return")
+    return _no(change, "order_over", NOTHING_UNDER_WAY, alternative=LINKED_ORDER)
 
 
 def _refused(

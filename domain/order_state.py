@@ -58,6 +58,11 @@ class LineState(BaseModel):
     credited: int = 0  # units that left and are not owed any more; counted on the line that has their price
 
     @property
+    def priced_by(self) -> int:
+        """The line that has the price of its units: what is sent again stands for units of another line."""
+        return self.replaces if self.replaces_parcel and self.replaces else self.line_no
+
+    @property
     def gone(self) -> int:
         """Units that have been handed over."""
         b = self.buckets
@@ -349,8 +354,7 @@ class OrderState(BaseModel):
 
     def root_of(self, line_no: int) -> int:
         """The line that has the price of these units: what is sent again stands for units of another line."""
-        line = self.lines[line_no]
-        return line.replaces if line.replaces_parcel and line.replaces else line_no
+        return self.lines[line_no].priced_by
 
     def add_line(self, added: AddedLine) -> None:
         """A line more, all of its units open."""

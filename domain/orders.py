@@ -91,6 +91,7 @@ class PlaceOrder(Frozen):
     tenders: tuple[TenderAsk, ...]
     total_minor: Minor
     placed_at: datetime
+    replaces_order: OrderId | None = None  # an earlier order of the channel: this one brings later goods for it
 
     @property
     def units(self) -> int:

@@ -174,6 +174,12 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
             _one("listCancellations", "List an order's cancellations", "Orders", _READERS),
             _one("getCancellation", "Read one cancellation", "Orders", _READERS),
             _one("amendOrder", "Change an order in flight", "Orders", {**_BUYERS, Role.OPS: Rule.ANYTHING}, "amend"),
+            _one(
+                "quoteReturn",
+                "What a return would give back",
+                "Orders",
+                {**_BUYERS, Role.OPS: Rule.ANYTHING},
+            ),
             _one("listAmendments", "List an order's changes", "Orders", _READERS),
             _one("getAmendment", "Read one change", "Orders", _READERS),
             _one("placeHold", "Stop an order for a while", "Orders", _HOLDERS, "place_hold"),

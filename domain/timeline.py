@@ -13,6 +13,8 @@ SENTENCES = {
     "order.rejected": "Rejected: {reason}",
     "order.completed": "Completed: everything delivered and settled",
     "order.cancelled": "Cancelled and settled",
+    "order.replaces": "Placed to replace order {order_number}",
+    "order.replaced": "Order {order_number} was placed to replace it",
     "order.backordered": "{units} units wait for supply until {until}; promised by {to}",
     "backorder.filled": "Supply has come: {units} units held at {nodes}, {waiting} still wait",
     "order.allocated": "Committed to {nodes}",

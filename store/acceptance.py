@@ -14,11 +14,12 @@ from domain.shares import LineShares
 _ORDER = text("""
 INSERT INTO orders (order_id, order_number, channel, external_ref, customer_ref, currency, country, region, zone_id,
   service_level, split, backorder, rules, total_minor, owed_minor, status, payment_status, fulfillment_status,
-  waiting_on, wait_owner, wait_since, wait_deadline, track_token)
+  waiting_on, wait_owner, wait_since, wait_deadline, track_token, replaces_order)
 VALUES (:order_id, :order_number, :channel,
   (SELECT external_ref FROM intake WHERE order_id = :order_id), :customer_ref, :currency, :country, :region,
   :zone_id, :service_level, :split, :backorder, CAST(:rules AS jsonb), :total_minor, :total_minor, 'received',
-  'pending', 'unfulfilled', 'payment', 'commerce', now(), now() + interval '15 minutes', :track_token)
+  'pending', 'unfulfilled', 'payment', 'commerce', now(), now() + interval '15 minutes', :track_token,
+  :replaces_order)
 ON CONFLICT (order_id) DO NOTHING RETURNING order_id
 """)
 
@@ -118,6 +119,7 @@ async def record_order(
                     "split",
                     "backorder",
                     "total_minor",
+                    "replaces_order",
                 }
             ),
             "rules": rules.model_dump_json(),

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.carrier_trouble import turns_up
 from domain.cases import FOUND_AFTER_LOSS
+from domain.ended import ended
 from domain.ids import derived_id
 from domain.lifecycle import Team
 from domain.orders import CarrierEventType
@@ -203,10 +204,11 @@ def _kept(command: DueCommand, status: str, version: int, parcel: _Parcel | None
 
 
 def _refused(command: DueCommand, status: str) -> dict[str, Any]:
+    told = ended(status, command.kind)
     return {
         "code": ORDER_CLOSED,
-        "detail": f"The order is {status}.",
-        "alternative": "return" if status == "completed" and command.kind == "cancel" else None,
+        "detail": told.detail,
+        "alternative": told.alternative,
         "state": status,
         "lines": [],
     }

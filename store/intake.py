@@ -25,6 +25,18 @@ class Earlier:
 
 
 @dataclass(frozen=True)
+class Replaced:
+    """The earlier order of the channel that a new one replaces.
+
+    `customer_known`: its customer has a reference of the channel's own; `answered`: its workflow has spoken.
+    """
+
+    customer_ref: str
+    customer_known: bool
+    answered: bool
+
+
+@dataclass(frozen=True)
 class OrderFacts:
     """What the database knows about the things that a new order names.
 
@@ -41,6 +53,7 @@ class OrderFacts:
     number_taken: bool
     same_key: Earlier | None
     same_reference: Earlier | None
+    replaced: Replaced | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +92,7 @@ class Named:
     skus: tuple[str, ...]
     external_hash: bytes | None
     order_number: str | None
+    replaces_order: str | None = None
 
 
 _FACTS = text("""
@@ -103,7 +117,15 @@ SELECT c.currency, coalesce(c.enabled, false) AS enabled,
      FROM idempotency WHERE principal = :principal AND route = :route AND key = :key) AS same_key,
   (SELECT json_build_object('order_id', order_id, 'fingerprint', encode(fingerprint, 'hex'), 'answering', false)
      FROM intake WHERE channel = :channel AND external_ref = :external_ref AND state <> 'rejected')
-     AS same_reference
+     AS same_reference,
+  (SELECT json_build_object('customer_ref', p.customer_ref, 'answered', p.answered, 'customer_known',
+          EXISTS (SELECT 1 FROM customer_refs r WHERE r.customer_ref = p.customer_ref))
+     FROM (SELECT customer_ref, true AS answered FROM orders
+            WHERE order_id = CAST(:replaces_order AS text) AND channel = :channel
+           UNION ALL
+           SELECT customer_ref, false FROM intake
+            WHERE order_id = CAST(:replaces_order AS text) AND channel = :channel AND state = 'received') p LIMIT 1)
+     AS replaced
   FROM (SELECT 1) AS one LEFT JOIN channels c ON c.channel = :channel
 """)
 
@@ -173,6 +195,7 @@ async def load_order_facts(connection: AsyncConnection, asked: Asked, named: Nam
         number_taken=row["number_taken"],
         same_key=_earlier(row["same_key"]),
         same_reference=_earlier(row["same_reference"]),
+        replaced=Replaced(**row["replaced"]) if row["replaced"] else None,
     )
 
 

@@ -90,7 +90,8 @@ def _bound(scope: Scope) -> Row:
 _ORDER = text(f"{SNAPSHOT} WHERE o.order_id = :order_id AND {_VISIBLE}")
 _RECEIVED = text(f"""
 SELECT o.order_id, o.order_number, o.channel, o.external_ref, o.created_at,
-       o.place_order ->> 'currency' AS currency, o.place_order ->> 'total_minor' AS total_minor
+       o.place_order ->> 'currency' AS currency, o.place_order ->> 'total_minor' AS total_minor,
+       o.place_order ->> 'replaces_order' AS replaces_order
   FROM intake o WHERE o.state = 'received' AND o.order_id = :order_id AND {_VISIBLE}
 """)  # noqa: S608 - constants only
 _HEADS = {

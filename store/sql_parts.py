@@ -4,7 +4,8 @@ from domain.quantities import Bucket
 
 _BUCKETS = ", ".join(f"'{bucket}', nullif(l.{bucket}, 0)" for bucket in Bucket)
 
-# Column names are the fields of the answer; what needs a rule (masking, actions) is done by the API.
+# Column names are the fields of the answer; what needs a rule (masking, actions) is done by the API. Who asks is bound
+# as for the order itself: what follows it may be somebody else's.
 SNAPSHOT = f"""
 SELECT o.order_id, o.order_number, o.channel, o.external_ref, o.customer_ref, o.currency, o.country, o.region,
   o.service_level, o.split, o.backorder, o.total_minor, o.owed_minor, o.status, o.payment_status, o.fulfillment_status,
@@ -42,6 +43,11 @@ SELECT o.order_id, o.order_number, o.channel, o.external_ref, o.customer_ref, o.
        'at', p.created_at, 'ruleset', p.ruleset) ORDER BY p.promise_no, p.version), '[]')
      FROM promises p WHERE p.order_id = o.order_id) AS promises,
   o.rules, EXISTS (SELECT 1 FROM amendments a WHERE a.order_id = o.order_id AND a.live) AS amending,
+  o.replaces_order,
+  (SELECT coalesce(json_agg(json_build_object('id', n.order_id, 'order_number', n.order_number, 'status', n.status)
+       ORDER BY n.created_at, n.order_id), '[]')
+     FROM orders n WHERE n.replaces_order = o.order_id AND n.rejection IS NULL
+      AND (:everything OR n.channel = ANY(:channels) OR n.customer_ref = :own_customer)) AS replaced_by,
   v.key_version, v.wrapped_key, v.sealed
   FROM orders o LEFT JOIN customer_vault v ON v.order_id = o.order_id
 """  # noqa: S608 - constants only

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from cli.client import AccordClient, WorkView
 from providers.simulation import Simulation
 from tests.support.command import wait_until
 from tests.support.counter import Counter, open_counter
+from tests.support.eventually import eventually
 from tests.support.stack import Site
 
 DONE, FAILED, USAGE, REFUSED, UNREACHABLE = range(5)
@@ -113,6 +115,50 @@ def test_goods_are_written_off_and_money_kept_by_option(counter: Counter) -> Non
     assert screen.returncode == DONE, screen.stdout + screen.stderr
     assert "paid all the same" in screen.stdout
     assert "written off at" in screen.stdout
+
+
+def test_later_goods_for_a_cancelled_order_are_placed_for_it(counter: Counter) -> None:
+    """`create --replaces` by number; both screens name the other order, and what does not exist is exit code 1."""
+    old = place(counter)
+    number = str(old["order_number"])
+    assert counter.accord("orders", "cancel", number, "--wait", "20").returncode == DONE
+    new = place(counter, "--sku", "LAMP-OAK", "--replaces", number)
+    assert new["replaces_order"] == old["id"]
+    assert f"Replaces  {old['id']}" in counter.accord("orders", "show", str(new["order_number"])).stdout
+    assert f"Replaced  by order {new['order_number']}" in counter.accord("orders", "show", number).stdout
+    code, problem = counter.accord_json("orders", "create", "--sku", "LAMP-OAK", "--replaces", "no-such-number")
+    assert (code, problem["status"]) == (FAILED, 404)
+
+
+async def _hand_over(counter: Counter, order_id: str) -> None:
+    """The node packs what it has of the order, and the carrier takes it."""
+    async with AccordClient(counter.api.url, counter.site.keys["warehouse"]) as floor:
+
+        async def at_node(*, labelled: bool) -> WorkView | None:
+            mine = [one for one in await floor.work() if one.order_id == order_id and one.stage != "allocated"]
+            return next((one for one in mine if bool(one.tracking_number) or not labelled), None)
+
+        work = await eventually(lambda: at_node(labelled=False))
+        await floor.report(work.id, "packed", f"{work.id}-packed")
+        await eventually(lambda: at_node(labelled=True))
+        await floor.report(work.id, "handed_over", f"{work.id}-handed_over")
+
+
+async def test_a_return_is_quoted_or_refused(counter: Counter) -> None:
+    """Exit code 3 while nothing has left, and what to do instead; then the amounts, and whoever cancels is led here."""
+    order = place(counter)
+    number = str(order["order_number"])
+    code, refused = counter.accord_json("orders", "return-quote", number, "--line", "1=1")
+    assert (code, refused["reason"], refused["alternative"]) == (REFUSED, "not_returnable", "cancel")
+    assert counter.accord("orders", "return-quote", number, "--line", "one").returncode == USAGE
+    await _hand_over(counter, str(order["id"]))
+    code, quote = counter.accord_json("orders", "return-quote", number, "--line", "1=1")
+    assert (code, quote["money"]["refund_minor"]) == (DONE, 4500)
+    screen = counter.accord("orders", "return-quote", number)
+    assert "line 1  2 x LAMP-OAK (2 after delivery): 90.00 USD, or 90.00 USD where the cause is ours" in screen.stdout
+    late = counter.accord("orders", "cancel", number)
+    assert late.returncode == REFUSED
+    assert f"accord orders return-quote {order['id']}" in late.stderr
 
 
 def test_an_order_that_does_not_end_in_time_is_told_on_one_line_too(counter: Counter) -> None:

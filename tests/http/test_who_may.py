@@ -81,6 +81,7 @@ def request_of(operation_id: str, objects: Objects, desk: FrontDesk) -> tuple[st
         "listCancellations": ("GET", f"{order}/cancellations", None),
         "getCancellation": ("GET", f"{order}/cancellations/can_nothing", None),
         "amendOrder": ("POST", f"{order}/amendments", {"changes": [one_more], "dry_run": True}),
+        "quoteReturn": ("POST", f"{order}/returns/quote", {}),
         "listAmendments": ("GET", f"{order}/amendments", None),
         "getAmendment": ("GET", f"{order}/amendments/amd_nothing", None),
         "placeHold": ("POST", f"{order}/holds", {"type": "manual", "blocks": ["schedule"]}),
@@ -122,6 +123,7 @@ WHEN_ALLOWED = {
     "createOrder": 409,  # out of stock: the request got as far as the order's own rules
     "getCancellation": 404,  # of this order there is none
     "getAmendment": 404,  # of this order there is none
+    "quoteReturn": 409,  # nothing of it has left
     "placeHold": 409,  # it was scheduled long ago
     "getHold": 404,
     "releaseHold": 404,

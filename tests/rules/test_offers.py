@@ -156,6 +156,24 @@ def test_one_thing_at_a_time() -> None:
     }
 
 
+@pytest.mark.parametrize("stage", [Bucket.DELIVERED, Bucket.CANCELLED])
+def test_an_order_of_which_nothing_is_under_way_points_to_a_linked_order(stage: Bucket) -> None:
+    """In the offers and in the plan's own refusal, whatever the change; goods that left come back as a return."""
+    state = order(2)
+    state.rules = _rules()
+    state.move(((1, 2),), Bucket.OPEN, stage)
+    with pytest.raises(OrderRuleError) as refusal:
+        do(state, ChangeKind.ADD_LINE)
+    told = (refusal.value.code, refusal.value.detail, refusal.value.alternative)
+    for change in (kind for kind in ChangeKind if not kind.value.startswith(("cancel", "write_off"))):
+        (offer,) = offers(standing_of(state), change, Role.SERVICE)
+        assert (offer.reason, offer.detail, offer.alternative) == told
+    assert told[0] == "order_over"
+    assert told[2] == "linked_order"
+    (cancel,) = offers(standing_of(state), ChangeKind.CANCEL, Role.SERVICE)
+    assert cancel.alternative == ("return" if stage is Bucket.DELIVERED else None)
+
+
 def test_an_order_from_before_there_were_cut_offs_is_cancelled_and_not_amended() -> None:
     """As its own rules have it."""
     state = order(1)
