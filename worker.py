@@ -42,7 +42,7 @@ from providers.catalog import ProviderChoice, Providers, make_providers
 from providers.faults import SimulationFaults
 from providers.notifications.smtp import SmtpAccount, TlsMode
 from settings import Settings, configure_logging
-from store.cases import escalate_due
+from store.cases import escalate_due, resume_parked
 from store.commands import DueCommand, due_commands, forget_addresses, mark_delivered
 from store.control import settle_after_end
 from store.engine import make_engine, transaction
@@ -287,7 +287,10 @@ def make_sweep(engine: AsyncEngine, client: Client, idempotency_days: int) -> Sw
 
 
 async def _escalate(engine: AsyncEngine) -> None:
-    """Pass on the cases that nobody answered in time, each once."""
+    """Give parked cases back at their date, and pass on those that nobody answered in time, each once."""
+    resumed = await transaction(engine, lambda c: resume_parked(c, ESCALATE_BATCH))
+    if resumed:
+        log.info("sweep.cases_resumed", count=resumed)
     escalated = await transaction(engine, lambda c: escalate_due(c, ESCALATE_BATCH))
     if escalated:
         log.warning("sweep.cases_escalated", count=escalated)

@@ -1,8 +1,8 @@
 """What can be asked about exception cases and notes, and what is answered. Owner: service."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, model_validator
 
 from api.answers import Answer
 from api.limits import PAGE_ROWS
@@ -10,6 +10,7 @@ from api.schemas import Body
 from api.text_rules import Reference, TextRefused, clean_text, looks_like_card_number
 from domain.case_work import CaseState, Choice
 from domain.lifecycle import Team
+from domain.orders import HoldReason
 
 _REPEAT = "Repeat it for: any of these."
 _Several = Annotated[tuple[str, ...], Field(max_length=20, description=_REPEAT)]
@@ -35,15 +36,38 @@ class CaseQuery(BaseModel):
 
 
 class AssignException(Body):
-    """Who works on the case from now on; without `assignee` the caller."""
+    """Who works on the case from now on; without `assignee` the caller.
+
+    With `state` the case is parked instead: it waits `until` then for somebody outside, for `reason`, a short code.
+    """
 
     assignee: Reference | None = None
+    state: Literal[CaseState.WAITING] | None = None
+    until: AwareDatetime | None = None
+    reason: HoldReason | None = None
+
+    @model_validator(mode="after")
+    def _one_thing(self) -> Self:
+        parked = (self.until is not None, self.reason is not None)
+        if self.state is None and any(parked):
+            raise ValueError("`until` and `reason` belong to the state `waiting`")
+        if self.state is not None and (self.assignee is not None or not all(parked)):
+            raise ValueError("to be parked a case needs `until` and `reason`, and keeps its assignee")
+        return self
 
 
 class ResolveException(Body):
     """How the case is resolved; `choices` of the case says what is offered."""
 
     choice: Choice
+
+
+class ParkedOut(Answer):
+    """Somebody outside is waited for. At `until` the case is its assignee's again."""
+
+    until: str
+    reason: str
+    by: dict[str, Any]
 
 
 class ResolutionOut(Answer):
@@ -75,6 +99,7 @@ class ExceptionCase(Answer):
     escalated_at: str | None
     closed_at: str | None
     choices: list[str]
+    parked: ParkedOut | None
     resolution: ResolutionOut | None
     note: str | None = None
     links: dict[str, str]

@@ -1,4 +1,4 @@
-"""Routes of the exception queue: look, take, resolve. A resolution is a command to the order. Owner: service."""
+"""Routes of the exception queue: look, take, park, resolve. A resolution is a command to the order. Owner: service."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,12 +25,22 @@ from api.orders import PRIVATE, page_of
 from api.problems import Problem, not_found
 from api.rendering import links_of, stamp
 from api.routing import BODY_PROBLEMS, COMMAND_PROBLEMS, KEY_HEADER, WAIT_HEADER, Routes
-from domain.case_work import Choice, OtherTeam, check_resolution, check_team, offered, plan_assignment
+from domain.case_work import (
+    CaseState,
+    Choice,
+    OtherTeam,
+    check_resolution,
+    check_team,
+    offered,
+    plan_assignment,
+    plan_parking,
+)
 from domain.orders import CancelReason, Frozen
 from domain.permissions import actor_of
 from domain.refusals import OrderRuleError
 from store.cases import (
     CaseFilter,
+    Parked,
     Row,
     ask_resolution,
     assign_case,
@@ -38,6 +48,7 @@ from store.cases import (
     dismiss_case,
     list_cases,
     lock_case,
+    park_case,
     read_case,
 )
 from store.intake import Asked
@@ -96,16 +107,35 @@ async def get(call: CurrentCall, exception_id: ExceptionId) -> Response:
     body=(AssignException, ASSIGNMENT),
 )
 async def assign(call: CurrentCall, exception_id: ExceptionId) -> Response:
-    """Gives the case to somebody, or takes it. Only the team that owns the case, and ops, can do that.
+    """Gives the case to somebody, takes it, or parks it. Only the team that owns the case, and ops, can do that.
 
-    Who takes a case that nobody had gets a business day for it; giving it on gives no more time.
+    Who takes a case that nobody had gets a business day for it; giving it on gives no more time. With `state`
+    `waiting` a case that somebody has waits for somebody outside, at most 30 days: nothing is passed on meanwhile,
+    and at `until`, or when somebody takes it before, it is `assigned` with the time that was left.
     """
     body, _ = await call.body(AssignException, call.front.limits.command_bytes)
     row = await _case(call, exception_id)
     _check_team(row, call)
-    assignee = body.assignee or call.principal.id
-    row = await call.front.write(lambda c: _assigned(c, call, exception_id, assignee))
+    row = await call.front.write(lambda c: _changed(c, call, exception_id, body))
     return JSONResponse(render_case(call, row), 200, PRIVATE)
+
+
+async def _changed(connection: AsyncConnection, call: Call, exception_id: str, body: AssignException) -> Row:
+    if body.until is not None and body.reason is not None:
+        return await _parked(connection, call, exception_id, body.until, body.reason)
+    return await _assigned(connection, call, exception_id, body.assignee or call.principal.id)
+
+
+async def _parked(connection: AsyncConnection, call: Call, exception_id: str, until: datetime, reason: str) -> Row:
+    """Park it; asked again for the same, nothing changes."""
+    row = await _locked(connection, call, exception_id)
+    if row["state"] == CaseState.WAITING and (row["parked_until"], row["parked_reason"]) == (until, reason):
+        return row
+    with _refusals(row, "park"):
+        due_at = plan_parking(case_of(row), until, datetime.now(UTC))
+    actor = actor_of(call.principal, call.operation_id)
+    await park_case(connection, exception_id, Parked(until, reason, due_at), actor)
+    return await _locked(connection, call, exception_id)
 
 
 async def _assigned(connection: AsyncConnection, call: Call, exception_id: str, assignee: str) -> Row:
@@ -269,9 +299,16 @@ def render_case(call: Call, row: Row) -> dict[str, Any]:
         **{name: row[name] for name in names},
         **{name: stamp(row[name]) for name in times},
         "choices": list(offered(case_of(row), call.principal.roles)),
+        "parked": _parking(row),
         "resolution": _resolution(row),
         "links": {"self": path, "resolutions": f"{path}/resolutions", "order": links_of(row["order_id"])["self"]},
     }
+
+
+def _parking(row: Row) -> dict[str, Any] | None:
+    if row["state"] != CaseState.WAITING:
+        return None
+    return {"until": stamp(row["parked_until"]), "reason": row["parked_reason"], "by": row["parked_by"]}
 
 
 def _resolution(row: Row) -> dict[str, Any] | None:

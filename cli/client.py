@@ -181,6 +181,7 @@ class CaseView(View):
     due_at: str
     assignee: str | None = None
     choices: list[str] = []
+    parked: Json | None = None
     resolution: Json | None = None
 
 
@@ -520,6 +521,11 @@ class AccordClient:
     async def assign_case(self, case: str, assignee: str | None = None) -> CaseView:
         """Give a case to somebody, or take it."""
         body = {"assignee": assignee} if assignee else {}
+        return _read(CaseView, await self._send("PATCH", f"/v1/exceptions/{case}", body=body))
+
+    async def park_case(self, case: str, until: str, reason: str) -> CaseView:
+        """Let a case wait until then for somebody outside; `reason` is a short code."""
+        body = {"state": "waiting", "until": until, "reason": reason}
         return _read(CaseView, await self._send("PATCH", f"/v1/exceptions/{case}", body=body))
 
     async def resolve_case(self, case: str, choice: str, key: str | None = None, wait_s: int | None = None) -> CaseView:

@@ -11,10 +11,10 @@ from cli.orders import reference, refusals
 from cli.output import AsJson, ExitCode, document, people, program
 from cli.target import ApiKey, ApiUrl, call_api
 
-app = typer.Typer(help="List, take and resolve what needs a person.", no_args_is_help=True)
+app = typer.Typer(help="List, take, park and resolve what needs a person.", no_args_is_help=True)
 
 CaseArgument = Annotated[str, typer.Argument(help="Id of the case (exc_...).")]
-_OPEN = ("open", "assigned", "escalated")
+_OPEN = ("open", "assigned", "escalated", "waiting")
 _POLL_S = 0.3
 _LONGEST_WAIT_S = 20
 
@@ -62,6 +62,23 @@ def assign(
 
 
 @app.command()
+def park(
+    case: CaseArgument,
+    until: Annotated[str, typer.Option("--until", help="Until when, as 2026-12-01T09:00:00Z; at most 30 days.")],
+    reason: Annotated[
+        str, typer.Option("--reason", help="Who is waited for, a short code: carrier_asked.")
+    ] = "outside_answer",
+    api_url: ApiUrl = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a case that somebody has wait for an answer from outside; at the date it is theirs again."""
+    with refusals(as_json):
+        found = call_api(lambda c: c.park_case(case, until, reason), api_url, api_key)
+    _show(found, as_json)
+
+
+@app.command()
 def resolve(
     case: CaseArgument,
     choice: Annotated[str, typer.Argument(help="retry, cancel, refund, reship or dismiss, as the case offers.")],
@@ -86,7 +103,8 @@ def row_text(case: CaseView) -> str:
     """One case on one line."""
     who = case.assignee or "nobody"
     words = f"{case.id}  {case.order_number:<12} {case.owner:<12} {case.code:<24} {case.state:<10} due {case.due_at}"
-    return f" {words}  {who}"
+    parked = f", waits until {case.parked['until']} ({case.parked['reason']})" if case.parked else ""
+    return f" {words}  {who}{parked}"
 
 
 def _show(case: CaseView, as_json: bool) -> None:

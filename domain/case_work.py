@@ -15,6 +15,8 @@ from domain.permissions import TEAMS, Role
 from domain.refusals import OrderRuleError
 
 _SATURDAY = 5
+LONGEST_PARKED = timedelta(days=30)
+_LEAST_LEFT = timedelta(seconds=1)
 
 
 class CaseState(StrEnum):
@@ -22,6 +24,7 @@ class CaseState(StrEnum):
 
     OPEN = "open"  # nobody has it yet
     ASSIGNED = "assigned"  # somebody works on it
+    WAITING = "waiting"  # parked: somebody outside has to answer, until a date that was given
     ESCALATED = "escalated"  # not answered in time: the team's lead must look
     RESOLVED = "resolved"  # by a person
     AUTO_CLOSED = "auto_closed"  # its cause is gone
@@ -46,6 +49,7 @@ class Case(Frozen):
     due_at: datetime
     escalated: bool = False  # it was passed on before, whatever its state is now
     under_way: bool = False
+    parked_until: datetime | None = None
 
 
 class Assigned(NamedTuple):
@@ -83,6 +87,36 @@ class NotDueYet(OrderRuleError):
     """There is still time to answer."""
 
     code = "not_due_yet"
+
+
+class NotAssigned(OrderRuleError):
+    """Only a case that somebody works on is parked: at its date it is that person's again."""
+
+    code = "not_assigned"
+
+
+class ParkedBefore(OrderRuleError):
+    """The case is parked already, until another date."""
+
+    code = "parked_before"
+
+
+class CaseOverdue(OrderRuleError):
+    """Its time is over, and it is about to be passed on."""
+
+    code = "case_overdue"
+
+
+class DatePassed(OrderRuleError):
+    """A case is parked until a moment to come."""
+
+    code = "date_passed"
+
+
+class DateTooFar(OrderRuleError):
+    """Nobody would look for too long."""
+
+    code = "date_too_far"
 
 
 class OtherTeam(OrderRuleError):
@@ -177,12 +211,51 @@ def check_team(owner: str, roles: Iterable[Role], choice: Choice | None = None) 
 def plan_assignment(case: Case, now: datetime) -> Assigned:
     """Give the case to somebody. Who takes it gets a business day; giving it on gives no more time.
 
+    A parked one is taken up again with the time that was left when it was parked.
+
     Raises:
         CaseClosed: it is closed.
     """
     _refuse_closed(case)
-    first = case.state is CaseState.OPEN
-    return Assigned(CaseState.ASSIGNED, max(case.due_at, next_business_day(now)) if first else case.due_at)
+    if case.state is CaseState.OPEN:
+        return Assigned(CaseState.ASSIGNED, max(case.due_at, next_business_day(now)))
+    if case.state is CaseState.WAITING and case.parked_until is not None:
+        return Assigned(CaseState.ASSIGNED, case.due_at - max(case.parked_until - now, timedelta(0)))
+    return Assigned(CaseState.ASSIGNED, case.due_at)
+
+
+def plan_parking(case: Case, until: datetime, now: datetime) -> datetime:
+    """Park a case that waits for somebody outside: until when it must be answered then.
+
+    The time that was left is left afterwards too, so nothing is passed on meanwhile.
+
+    Raises:
+        CaseClosed: it is closed.
+        ResolutionUnderWay: it was resolved, and the order has not answered.
+        ParkedBefore: it is parked until another moment.
+        NotAssigned: nobody works on it.
+        CaseOverdue: its time is over.
+        DatePassed: `until` is not to come.
+        DateTooFar: nobody would look for too long.
+    """
+    _check_parking(case, now)
+    if until <= now:
+        raise DatePassed("a case is parked until a moment to come")
+    if until > now + LONGEST_PARKED:
+        raise DateTooFar(f"a case is parked for at most {LONGEST_PARKED.days} days")
+    return until + max(case.due_at - now, _LEAST_LEFT)
+
+
+def _check_parking(case: Case, now: datetime) -> None:
+    _refuse_closed(case)
+    if case.under_way:
+        raise ResolutionUnderWay("the order has not answered the resolution before; look again")
+    if case.state is CaseState.WAITING:
+        raise ParkedBefore(f"it is parked until {case.parked_until:%Y-%m-%d %H:%M} UTC", alternative="assign")
+    if case.state is not CaseState.ASSIGNED:
+        raise NotAssigned("somebody takes the case first: at the date it is theirs again", alternative="assign")
+    if case.due_at <= now and not case.escalated:
+        raise CaseOverdue("its time is over, and it is being passed on")
 
 
 def check_resolution(case: Case, choice: Choice) -> None:

@@ -1,4 +1,4 @@
-"""Exception cases as people work on them: the queue, who has a case, how it was resolved, what nobody answered.
+"""Exception cases as people work on them: the queue, who has a case, what is parked, what nobody answered.
 
 A case is resolved by the transaction in which the order applies the command that was sent for it
 (`store/orders.py`), so that the next trouble of the same kind always finds the way free for a case of its own.
@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -30,8 +30,8 @@ _VISIBLE = """(:everything OR o.channel = ANY(:channels) OR EXISTS (
 _CASES = f"""
 SELECT e.exception_id, e.order_id, o.order_number, o.channel, o.status AS order_status, o.terminal, o.version,
        e.code, e.owner, e.state, e.detail, e.assignee, e.due_at, e.created_at, e.updated_at, e.escalated_at,
-       e.closed_at, e.resolution, e.resolved_by, e.command_id, c.state AS command_state,
-       c.outcome AS command_outcome, {LATELY}
+       e.closed_at, e.parked_until, e.parked_reason, e.parked_by, e.resolution, e.resolved_by, e.command_id,
+       c.state AS command_state, c.outcome AS command_outcome, {LATELY}
   FROM exceptions e JOIN orders o USING (order_id)
   LEFT JOIN commands c ON c.order_id = e.order_id AND c.command_id = e.command_id
 """  # noqa: S608 - constants only
@@ -48,6 +48,14 @@ _FILTERS: Mapping[str, str] = {
         JOIN orders n ON n.channel = x.c AND n.external_ref = x.r)""",
 }
 _AFTER = "(e.due_at, e.exception_id) > (CAST(:after_due AS timestamptz), :after_id)"
+
+
+class Parked(NamedTuple):
+    """Until when a case waits for somebody outside, why (a short code), and when it is due after that."""
+
+    until: datetime
+    reason: str
+    due_at: datetime
 
 
 @dataclass(frozen=True)
@@ -93,6 +101,7 @@ def case_of(row: Row) -> Case:
         state=CaseState(row["state"]),
         due_at=row["due_at"],
         escalated=row["escalated_at"] is not None,
+        parked_until=row["parked_until"],
         under_way=row["command_state"] == "received",
     )
 
@@ -102,7 +111,12 @@ def case_of(row: Row) -> Case:
 _LOCK = text("SELECT 1 FROM exceptions WHERE exception_id = :exception_id FOR UPDATE")
 _ASSIGN = text("""
 UPDATE exceptions SET assignee = :assignee, assigned_by = CAST(:actor AS jsonb), state = :state, due_at = :due_at,
-       updated_at = now()
+       parked_until = NULL, parked_reason = NULL, parked_by = NULL, updated_at = now()
+ WHERE exception_id = :exception_id
+""")
+_PARK = text("""
+UPDATE exceptions SET state = 'waiting', parked_until = :until, parked_reason = :reason,
+       parked_by = CAST(:actor AS jsonb), due_at = :due_at, updated_at = now()
  WHERE exception_id = :exception_id
 """)
 _ASK = text("""
@@ -133,6 +147,12 @@ async def assign_case(
     await connection.execute(_ASSIGN, {"exception_id": exception_id, **who, **assigned._asdict()})
 
 
+async def park_case(connection: AsyncConnection, exception_id: str, parked: Parked, actor: Actor) -> None:
+    """Note on a locked case that somebody outside is waited for. At the date it is its assignee's again."""
+    values = {"exception_id": exception_id, "actor": _json(actor), **parked._asdict()}
+    await connection.execute(_PARK, values)
+
+
 async def ask_resolution(
     connection: AsyncConnection, exception_id: str, choice: Choice, actor: Actor, command_id: str
 ) -> None:
@@ -150,11 +170,21 @@ async def dismiss_case(connection: AsyncConnection, exception_id: str, actor: Ac
 
 # Whoever changes one of these orders or cases right now is not waited for: the next sweep meets them.
 _UNANSWERED = text("""
-SELECT e.exception_id, e.order_id, e.code, e.owner, e.state, e.due_at, e.escalated_at, NULL AS command_state,
+SELECT e.exception_id, e.order_id, e.code, e.owner, e.state, e.due_at, e.escalated_at, e.parked_until,
+       NULL AS command_state,
        o.version, o.rules ->> 'version' AS ruleset, clock_timestamp() AS now
   FROM exceptions e JOIN orders o USING (order_id)
- WHERE e.open AND e.escalated_at IS NULL AND e.due_at <= now()
+ WHERE e.open AND e.escalated_at IS NULL AND e.due_at <= now() AND e.state <> 'waiting'
  ORDER BY e.due_at LIMIT :limit FOR UPDATE OF o, e SKIP LOCKED
+""")
+_RESUME = text("""
+WITH due AS (
+  SELECT exception_id FROM exceptions WHERE state = 'waiting' AND parked_until <= now()
+   ORDER BY parked_until LIMIT :limit FOR UPDATE SKIP LOCKED
+)
+UPDATE exceptions e SET state = 'assigned', parked_until = NULL, parked_reason = NULL, parked_by = NULL,
+       updated_at = now()
+  FROM due WHERE e.exception_id = due.exception_id
 """)
 _ESCALATE = text("""
 WITH due AS (
@@ -170,6 +200,11 @@ WITH due AS (
 UPDATE orders o SET version = d.version, updated_at = clock_timestamp()
   FROM (SELECT order_id, max(sequence) AS version FROM due GROUP BY order_id) d WHERE o.order_id = d.order_id
 """)
+
+
+async def resume_parked(connection: AsyncConnection, limit: int) -> int:
+    """Give at most `limit` parked cases whose date has come back to those who parked them; how many there were."""
+    return (await connection.execute(_RESUME, {"limit": limit})).rowcount
 
 
 async def escalate_due(connection: AsyncConnection, limit: int) -> int:

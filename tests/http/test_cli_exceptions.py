@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -57,6 +58,22 @@ def test_from_the_queue_to_a_resolved_case(counter: Counter) -> None:
     again = counter.accord("exceptions", "resolve", case["id"], "dismiss")
     assert again.returncode == REFUSED
     assert "case_closed" in again.stderr
+
+
+def test_a_case_is_parked_until_a_day(counter: Counter) -> None:
+    """Taken, parked, shown as waiting among those that are open; a date that has passed is refused by name."""
+    _, case = refused_by_its_node(counter)
+    until = f"{datetime.now(UTC) + timedelta(days=2):%Y-%m-%dT%H:%M:%SZ}"
+    assert counter.accord_json("exceptions", "assign", case["id"], "--to", "maria")[0] == DONE
+    code, problem = counter.accord_json("exceptions", "park", case["id"], "--until", "2026-01-05T09:00:00Z")
+    assert (code, problem["reason"]) == (REFUSED, "date_passed")
+    parked = ("exceptions", "park", case["id"], "--until", until, "--reason", "carrier_asked")
+    code, waiting = counter.accord_json(*parked)
+    assert (code, waiting["state"], waiting["assignee"]) == (DONE, "waiting", "maria")
+    assert (waiting["parked"]["until"], waiting["parked"]["reason"]) == (until, "carrier_asked")
+    shown = counter.accord("exceptions", "list", "--order", case["order_id"])
+    assert f"waits until {until} (carrier_asked)" in shown.stdout
+    assert counter.accord_json("exceptions", "park", case["id"], "--until", "tomorrow")[0] == USAGE
 
 
 def test_a_case_is_resolved_once_per_key(counter: Counter) -> None:

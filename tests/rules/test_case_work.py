@@ -5,14 +5,20 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from domain.case_work import (
+    LONGEST_PARKED,
     Case,
     CaseClosed,
+    CaseOverdue,
     CaseState,
     Choice,
     ChoiceNotOffered,
+    DatePassed,
+    DateTooFar,
     EscalatedBefore,
+    NotAssigned,
     NotDueYet,
     OtherTeam,
+    ParkedBefore,
     ResolutionUnderWay,
     check_resolution,
     check_team,
@@ -22,14 +28,16 @@ from domain.case_work import (
     offered,
     plan_assignment,
     plan_escalation,
+    plan_parking,
 )
 from domain.permissions import OPERATIONS, TEAMS, Role
+from domain.refusals import OrderRuleError
 
 MONDAY = datetime(2026, 11, 23, 15, 30, tzinfo=UTC)
 TUESDAY = MONDAY + timedelta(days=1)
 FRIDAY = MONDAY + timedelta(days=4)
 USUAL = (Choice.RETRY, Choice.CANCEL, Choice.DISMISS)
-LIVE = (CaseState.OPEN, CaseState.ASSIGNED, CaseState.ESCALATED)
+LIVE = (CaseState.OPEN, CaseState.ASSIGNED, CaseState.ESCALATED, CaseState.WAITING)
 OVER = (CaseState.RESOLVED, CaseState.AUTO_CLOSED)
 
 
@@ -61,6 +69,7 @@ def test_a_closed_case_is_neither_given_nor_resolved_nor_passed_on(state: CaseSt
         lambda: plan_assignment(case, MONDAY),
         lambda: check_resolution(case, Choice.DISMISS),
         lambda: plan_escalation(case, FRIDAY),
+        lambda: plan_parking(case, FRIDAY, MONDAY),
     ):
         with pytest.raises(CaseClosed) as refusal:
             refused()
@@ -128,6 +137,43 @@ def test_whose_cases_are_decided_here_may_use_the_operation() -> None:
     """The rule of teams and the table of permissions name the same roles."""
     for operation in ("assignException", "resolveException"):
         assert set(OPERATIONS[operation].allow) == {*TEAMS.values(), Role.OPS}
+
+
+def test_a_parked_case_has_the_time_that_was_left_when_it_comes_back() -> None:
+    """At its date, or when somebody takes it before: nothing of its time is lost or won."""
+    left = a_case().due_at - MONDAY
+    due = plan_parking(a_case(CaseState.ASSIGNED), FRIDAY, MONDAY)
+    parked = a_case(CaseState.WAITING, due_at=due, parked_until=FRIDAY)
+    assert due == FRIDAY + left
+    assert plan_assignment(parked, TUESDAY) == (CaseState.ASSIGNED, TUESDAY + left)
+    assert plan_assignment(parked, FRIDAY + timedelta(hours=1)) == (CaseState.ASSIGNED, due)
+
+
+def test_a_case_that_was_passed_on_before_is_parked_with_no_time_left() -> None:
+    """Its lead looks again as soon as it is back."""
+    due_at = plan_parking(a_case(CaseState.ASSIGNED, due_at=MONDAY, escalated=True), FRIDAY, TUESDAY)
+    assert FRIDAY < due_at <= FRIDAY + timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("case", "until", "refused", "alternative"),
+    [
+        (a_case(), FRIDAY, NotAssigned, "assign"),
+        (a_case(CaseState.ESCALATED), FRIDAY, NotAssigned, "assign"),
+        (a_case(CaseState.WAITING, parked_until=TUESDAY), FRIDAY, ParkedBefore, "assign"),
+        (a_case(CaseState.ASSIGNED, due_at=MONDAY), FRIDAY, CaseOverdue, None),
+        (a_case(CaseState.ASSIGNED), MONDAY, DatePassed, None),
+        (a_case(CaseState.ASSIGNED), MONDAY + LONGEST_PARKED + timedelta(seconds=1), DateTooFar, None),
+        (a_case(CaseState.ASSIGNED, under_way=True), FRIDAY, ResolutionUnderWay, None),
+    ],
+)
+def test_what_cannot_be_parked_is_refused_by_name(
+    case: Case, until: datetime, refused: type[OrderRuleError], alternative: str | None
+) -> None:
+    """Nobody has it, it waits already, its time is over, the date has passed or is too far, the order decides."""
+    with pytest.raises(refused) as refusal:
+        plan_parking(case, until, MONDAY)
+    assert refusal.value.alternative == alternative
 
 
 @pytest.mark.parametrize("state", [CaseState.OPEN, CaseState.ASSIGNED])
