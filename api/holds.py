@@ -11,6 +11,7 @@ from api.commanding import Message, Outcome, command
 from api.front import Call, CurrentCall
 from api.hold_models import PLACE, RELEASE, HoldList, PlaceHoldIn, ReleaseHoldIn
 from api.orders import PRIVATE, OrderId
+from api.outsiders import shown_hold
 from api.problems import not_found
 from api.rendering import refusal_of, render_hold
 from api.routing import COMMAND_PROBLEMS, KEY_HEADER, WAIT_HEADER, Routes
@@ -73,7 +74,7 @@ def _hold_id(stored: StoredCommand) -> str:
 
 async def _now(call: Call, head: OrderHead, hold_id: str) -> dict[str, Any] | None:
     row = await call.front.read(lambda c: find_hold(c, head.order_id, hold_id))
-    return render_hold(row) if row else None
+    return shown_hold(render_hold(row), call.principal) if row else None
 
 
 def _from_command(stored: StoredCommand) -> dict[str, Any]:
@@ -115,7 +116,7 @@ async def list_(call: CurrentCall, order_id: OrderId) -> Response:
     """The holds that were placed on the order, with what became of them."""
     head = await call.head(order_id)
     rows = await call.front.read(lambda c: list_holds(c, head.order_id))
-    return JSONResponse({"data": [render_hold(row) for row in rows]}, 200, PRIVATE)
+    return JSONResponse({"data": [shown_hold(render_hold(row), call.principal) for row in rows]}, 200, PRIVATE)
 
 
 @routes.add(
@@ -131,7 +132,7 @@ async def get(call: CurrentCall, order_id: OrderId, hold_id: HoldId) -> Response
     noun = await _now(call, head, hold_id)
     if noun is None:
         asked = await call.front.read(lambda c: list_commands(c, head.order_id, "place_hold"))
-        noun = next((_from_command(one) for one in asked if _hold_id(one) == hold_id), None)
+        noun = next((shown_hold(_from_command(one), call.principal) for one in asked if _hold_id(one) == hold_id), None)
     if noun is None:
         raise not_found("hold")
     return JSONResponse(noun, 200, PRIVATE)

@@ -17,6 +17,7 @@ from api.filters import OrderQuery
 from api.front import Call, CurrentCall, order_ref
 from api.limits import PAGE_ROWS
 from api.ordering import create_order
+from api.outsiders import shown_event
 from api.problems import Problem, not_found
 from api.rendering import links_of, render_event, render_listed, render_order, render_received
 from api.routing import BODY_PROBLEMS, KEY_HEADER, WAIT_HEADER, Routes
@@ -193,7 +194,11 @@ async def events(
     rows = await call.front.read(lambda c: read_events(c, head, after, limit + 1))
     page = rows[:limit]
     last = page[-1]["sequence"] if page else after
-    content = {"data": [render_event(row) for row in page], "next_after": last, "has_more": len(rows) > limit}
+    content = {
+        "data": [shown_event(render_event(row), call.principal) for row in page],
+        "next_after": last,
+        "has_more": len(rows) > limit,
+    }
     return JSONResponse(content, 200, PRIVATE)
 
 
@@ -216,7 +221,7 @@ async def _stream(call: Call, head: OrderHead, after: int) -> AsyncIterator[str]
             rows = []  # the database is away: the stream goes on when it is back
         for row in rows:
             after = row["sequence"]
-            data = json.dumps(render_event(row), separators=(",", ":"))
+            data = json.dumps(shown_event(render_event(row), call.principal), separators=(",", ":"))
             yield f"id: {after}\nevent: {row['type']}\ndata: {data}\n\n"
             spoke = time.monotonic()
         if time.monotonic() - spoke > _COMMENT_EVERY_S:

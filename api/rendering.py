@@ -7,6 +7,7 @@ from typing import Any
 
 from api.actions import available_actions
 from api.masking import shown_address, shown_customer
+from api.outsiders import shown_hold
 from domain.holds import HOLD_RULES
 from domain.ids import derived_id
 from domain.lifecycle import PaymentState
@@ -63,7 +64,7 @@ def render_order(row: Row, principal: Principal, ring: KeyRing) -> dict[str, Any
         "promise": _promise(row),
         "fulfillment_orders": [_part(part) for part in row["fulfillment_orders"]],
         "shipments": [_parcel(parcel) for parcel in row["shipments"]],
-        "holds": [render_hold(hold) for hold in row["holds"]],
+        "holds": [shown_hold(render_hold(hold), principal) for hold in row["holds"]],
         "wait": _wait(row),
         "rejection": row["rejection"],
         "available_actions": available_actions(principal, dict(row)),
