@@ -28,6 +28,7 @@ from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunn
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities.amendments import AmendmentActivities
+from activities.closing import ClosingActivities
 from activities.contract import Checkpoint, no_checkpoint
 from activities.leaving import LeavingActivities
 from activities.notifications import WATCH_S, NotificationActivities
@@ -37,6 +38,7 @@ from activities.records import DirectCommands, RecordActivities
 from activities.shipments import ShipmentActivities
 from activities.stock import StockActivities
 from activities.supply import SupplyActivities
+from activities.write_offs import WriteOffActivities
 from domain.orders import PlaceOrder
 from providers.catalog import ProviderChoice, Providers, make_providers
 from providers.faults import SimulationFaults
@@ -98,6 +100,8 @@ def make_activities(
     parcels = ParcelActivities(engine, checkpoint)
     changes = AmendmentActivities(engine, checkpoint)
     leaving = LeavingActivities(engine, checkpoint)
+    closing = ClosingActivities(engine, checkpoint)
+    finance = WriteOffActivities(engine, checkpoint)
     records = RecordActivities(engine, direct_commands, sweep, checkpoint)
     notifications = NotificationActivities(
         engine, providers.notifications, vault_keys, outbox.templates, checkpoint, outbox.watch_s
@@ -130,6 +134,9 @@ def make_activities(
         leaving.look,
         leaving.recall,
         leaving.settle,
+        closing.begin,
+        closing.end,
+        finance.write_off,
         records.open_command,
         records.settle_command,
         records.open_case,

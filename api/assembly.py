@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from api import (
     amendments,
     cancellations,
+    closings,
     decisions,
     exceptions,
     fulfillment,
@@ -40,6 +41,7 @@ ALL_ROUTES: tuple[Routes, ...] = (
     holds.routes,
     remedies.routes,
     returns.routes,
+    closings.routes,
     fulfillment.routes,
     nodes.routes,
     rulesets.routes,

@@ -34,11 +34,13 @@ from workflows.messages import (
     CancelOrder,
     CarrierEvent,
     ChooseRemedy,
+    ForceClose,
     NodeReport,
     PaymentEvent,
     PlaceHold,
     ReleaseHold,
     RetryNow,
+    WriteOff,
 )
 
 _MARGIN_S = 1.0
@@ -56,6 +58,8 @@ MESSAGES: dict[str, type[Frozen]] = {
     "choose_remedy": ChooseRemedy,
     "payment_event": PaymentEvent,
     "retry_now": RetryNow,
+    "force_close": ForceClose,
+    "write_off": WriteOff,
     "supply_arrived": SupplyArrived,
 }
 
@@ -170,6 +174,8 @@ async def _sent(
             if asked.key is not None or stored.kind == "cancel":
                 return await _recorded(call, stored, told, replayed=opened.by_key)
             return Outcome(stored, told, done=True, replayed=opened.by_key)
+        case Refused(code=code) if code == ORDER_CLOSED:  # it is ending: what is told of it is kept when it is over
+            return await _nobody_there(call, head, message, stored, opened)
         case Refused():
             return await _refuse(call, head, message, stored, opened, result)
         case Closed():
@@ -238,7 +244,7 @@ async def _nobody_there(
     for now in await call.front.read(lambda c: read_heads(c, call.principal, call.operation_id, ref)):
         if now.terminal:
             return await _order_closed(call, now, message, stored, opened)
-    return Outcome(stored, {}, done=False, note="The order is not under way yet; this follows when it is.")
+    return Outcome(stored, {}, done=False, note="The order is not under way yet, or is ending; this follows.")
 
 
 async def _order_closed(

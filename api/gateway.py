@@ -30,6 +30,7 @@ from workflows.messages import (
     AcceptOutcome,
     AmendOutcome,
     CancelOutcome,
+    ForceCloseOutcome,
     HoldOutcome,
     PaymentEventOutcome,
     Rejected,
@@ -38,6 +39,7 @@ from workflows.messages import (
     RetryOutcome,
     ScanOutcome,
     SupplyOutcome,
+    WriteOffOutcome,
 )
 from workflows.starting import ACCEPT_UPDATE, order_workflow_id, start_operation, start_unanswered
 
@@ -53,6 +55,8 @@ OUTCOMES: dict[str, type[Frozen]] = {
     "choose_remedy": RemedyOutcome,
     "payment_event": PaymentEventOutcome,
     "retry_now": RetryOutcome,
+    "force_close": ForceCloseOutcome,
+    "write_off": WriteOffOutcome,
     "supply_arrived": SupplyOutcome,
 }
 # How long an order may take to take a message in when the caller has not asked for a certain time: a

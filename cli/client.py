@@ -169,6 +169,15 @@ class ScanView(View):
     why: str | None = None
 
 
+class ForceClosingView(View):
+    """What was undone at once when an order was closed by force."""
+
+    state: str
+    cancelled_units: int | None = None
+    on_their_way: list[str] = []
+    left_at_nodes: list[str] = []
+
+
 class CaseView(View):
     """A problem for a person of the owner team."""
 
@@ -400,6 +409,16 @@ class AccordClient:
         path = f"/v1/orders/{order}/holds"
         return _read(HoldView, await self._send("POST", path, body=body, key=key or _fresh_key()))
 
+    async def force_close(self, order: str, reason: str, key: str | None = None) -> ForceClosingView:
+        """End an order that nothing else ends.
+
+        Raises:
+            ApiProblem: it is over, or the caller may not.
+        """
+        path = f"/v1/orders/{order}/force-closures"
+        sent = await self._send("POST", path, body={"reason": reason}, key=key or _fresh_key())
+        return _read(ForceClosingView, sent)
+
     async def receive_stock(self, body: Json) -> ReceiptView:
         """Book units that came in: `receipt_id`, `node`, `sku`, `quantity`.
 
@@ -529,7 +548,7 @@ class AccordClient:
         return _read(CaseView, await self._send("PATCH", f"/v1/exceptions/{case}", body=body))
 
     async def resolve_case(self, case: str, choice: str, key: str | None = None, wait_s: int | None = None) -> CaseView:
-        """Resolve a case by `retry`, `cancel`, `refund`, `reship` or `dismiss`.
+        """Resolve a case by `retry`, `cancel`, `refund`, `reship`, `write_off` or `dismiss`.
 
         Raises:
             ApiProblem: the case or its order does not allow it.

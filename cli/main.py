@@ -46,11 +46,12 @@ def names(app: typer.Typer) -> set[str]:
 
 def _add_heavy(app: typer.Typer, chosen: tuple[str, ...]) -> None:
     if "orders" in chosen:
-        from cli import amending, holds, notices, picking, returning
+        from cli import amending, closing, holds, notices, picking, returning
         from cli.orders import app as orders
 
         amending.add_to(orders)
         holds.add_to(orders)
+        closing.add_to(orders)
         notices.add_to(orders)
         picking.add_to(orders)
         returning.add_to(orders)

@@ -37,6 +37,7 @@ class Choice(StrEnum):
     CANCEL = "cancel"  # the order cancels what has not left: command `cancel`
     REFUND = "refund"  # parcels that do not arrive are refunded: command `choose_remedy`
     RESHIP = "reship"  # they are sent again: command `choose_remedy`
+    WRITE_OFF = "write_off"  # what is owed and cannot be taken any more is given up: command `write_off`
     DISMISS = "dismiss"  # nothing is to be done: the case is closed, the order is told nothing
 
 
@@ -151,7 +152,7 @@ _CHOICES: Mapping[str, tuple[Choice, ...]] = MappingProxyType(
         "payment_refund_refused": _AGAIN,
         "payment_kept_failing": _AGAIN,
         "payment_kept_refused": _AGAIN,
-        "payment_kept_missing": (),  # what is left to take must be settled outside
+        "payment_kept_missing": (Choice.WRITE_OFF,),
         "payment_pending": _UNDO,
         "payment_unknown": _UNDO,
         "release_pending": _UNDO,
@@ -164,6 +165,8 @@ _CHOICES: Mapping[str, tuple[Choice, ...]] = MappingProxyType(
         "parcel_returning": _REMEDIES,
         "carrier_claim": (),
         "found_after_loss": (),
+        "closed_by_force": (),  # the order is over: a person settles the rest outside
+        "left_after_close": (),
         "notice_failing": (),  # a person sends it again, which closes the case when it arrives
     }
 )

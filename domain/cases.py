@@ -25,7 +25,9 @@ CARRIER_CLAIM = "carrier_claim"  # the carrier owes us something for a parcel th
 PARCEL_RETURNING = "parcel_returning"  # a parcel comes back: somebody asks the customer why
 PARCEL_REMEDY = "parcel_remedy"  # a person decides whether a parcel is refunded or sent again
 FOUND_AFTER_LOSS = "found_after_loss"  # a parcel turned up that was made good before
-_OUTLIVE = (NOTICE_FAILING, CARRIER_CLAIM, FOUND_AFTER_LOSS)
+CLOSED_BY_FORCE = "closed_by_force"  # what could not be undone when an order was closed by force
+LEFT_AFTER_CLOSE = "left_after_close"  # a parcel left though its order had ended: its units are not booked out
+_OUTLIVE = (NOTICE_FAILING, CARRIER_CLAIM, FOUND_AFTER_LOSS, CLOSED_BY_FORCE, LEFT_AFTER_CLOSE)
 
 
 def overdue_case(hold_type: HoldType) -> str:

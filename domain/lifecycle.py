@@ -37,6 +37,7 @@ class PaymentState(StrEnum):
     PARTIALLY_CAPTURED = "partially_captured"
     CAPTURED = "captured"
     VOIDED = "voided"
+    ABANDONED = "abandoned"  # closed by force before its provider answered: a person looks there
 
 
 class FulfillmentState(StrEnum):

@@ -247,6 +247,8 @@ class OrderState(BaseModel):
     avoided: tuple[tuple[str, str], ...] = ()  # nodes that were left, the last resort: node, SKU
     sourced_for: str | None = None  # why open units are without a node, where that is no short pick
     amending: str | None = None  # the command whose change is under way
+    closing: str | None = None  # the command that closes the order by force: it takes no other
+    unsettled_minor: int = 0  # what was kept beyond what is owed (or, negative, is missing) and is settled outside
     requested_by: date | None = None  # the day that the customer wants it by
     generation: int = 1
     oldest_held: int = 1  # the oldest generation that `placements` may come from
@@ -318,7 +320,7 @@ class OrderState(BaseModel):
         if self.rejected:
             return 0
         less = sum(line.cancelled_minor + line.credited_minor for line in self.lines.values())
-        return self.order.total_minor - less + self.kept_minor
+        return self.order.total_minor - less + self.kept_minor + self.unsettled_minor
 
     @property
     def kept_minor(self) -> int:

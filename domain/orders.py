@@ -260,6 +260,7 @@ class OrderRules(Frozen):
     node_stop_answer_s: int = 3_600
     carrier_silence_s: int = 604_800
     settle_s: int = 86_400
+    force_close_s: Annotated[int, Field(ge=1)] = 120  # how long each provider is waited for when an order is forced
     resource_s: int = 300
     backorder_unasked: bool = True  # whether units may wait for supply where the customer did not say
     backorder_limit_s: Annotated[int, Field(ge=1)] = 30 * 86_400  # then what still waits is cancelled

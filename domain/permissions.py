@@ -194,6 +194,7 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
                 "release_hold",
             ),
             _one("chooseRemedy", "Refund a parcel or send it again", "Orders", _HOLDERS, "choose_remedy"),
+            _one("forceCloseOrder", "Close an order by force", "Orders", {Role.OPS: Rule.ANYTHING}, "force_close"),
             _one("addTender", "Replace a declined payment", "Orders", _BUYERS, "payment_event"),
             _one("listFulfillmentOrders", "A node's work list", "Fulfillment", _FLOOR_READERS),
             _one("getFulfillmentOrder", "Read one fulfillment order", "Fulfillment", _FLOOR_READERS),

@@ -9,11 +9,11 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.carrier_trouble import turns_up
-from domain.cases import FOUND_AFTER_LOSS
+from domain.cases import FOUND_AFTER_LOSS, LEFT_AFTER_CLOSE
 from domain.ended import ended
 from domain.ids import derived_id
 from domain.lifecycle import Team
-from domain.orders import CarrierEventType
+from domain.orders import CarrierEventType, ReportKind
 from domain.quantities import Bucket
 from store.commands import DueCommand, mark_delivered, record_late_scan, settle_command
 from store.orders import finish, lock_order
@@ -148,6 +148,8 @@ async def settle_after_end(connection: AsyncConnection, command: DueCommand) -> 
     row = (await connection.execute(_ENDED, {"order_id": command.order_id})).one_or_none()
     if row is None:
         return False
+    if await _left_after_close(connection, command):
+        await _open_left(connection, command)
     fact = command.kind == "carrier_event"
     parcel = await _parcel(connection, command) if fact else None
     outcome = _kept(command, row.status, row.version, parcel) if fact else _refused(command, row.status)
@@ -177,6 +179,37 @@ async def _parcel(connection: AsyncConnection, command: DueCommand) -> _Parcel |
     at = datetime.fromisoformat(command.payload["occurred_at"])
     event = CarrierEventType(command.payload["type"])
     return _Parcel(row.tracking, turns_up(Bucket(row.stage), event, at, row.last_scan_at))
+
+
+_CANCELLED_PART = text("""
+SELECT 1 FROM fulfillment_orders f WHERE f.order_id = :order_id AND f.stage = 'cancelled'
+   AND (f.fulfillment_id = CAST(:fulfillment_id AS text) OR f.shipment_id = CAST(:shipment_id AS text))
+""")
+_MOVES = tuple(event for event in CarrierEventType if event is not CarrierEventType.PRE_TRANSIT)
+
+
+async def _left_after_close(connection: AsyncConnection, command: DueCommand) -> bool:
+    """Whether it tells that goods have left that were cancelled: their units are not booked out."""
+    about = command.payload
+    left = (command.kind == "node_report" and about.get("kind") == ReportKind.HANDED_OVER) or (
+        command.kind == "carrier_event" and about.get("type") in _MOVES
+    )
+    if not left:
+        return False
+    names = {name: about.get(name) for name in ("fulfillment_id", "shipment_id")}
+    found = await connection.execute(_CANCELLED_PART, {"order_id": command.order_id, **names})
+    return found.first() is not None
+
+
+async def _open_left(connection: AsyncConnection, command: DueCommand) -> None:
+    """A person books the units out, and decides whether they are called back or paid."""
+    change = await lock_order(connection, command.order_id)
+    owner, code = Team.FULFILLMENT.value, LEFT_AFTER_CLOSE
+    what = command.payload.get("fulfillment_id") or command.payload.get("shipment_id")
+    detail = f"{what} has left though it was cancelled: its units are still counted as on hand"
+    if await open_case(connection, command.order_id, code, owner, detail, change.version):
+        change.say("order.needs_attention", cause=code, code=code, owner=owner, detail=detail)
+        await finish(change)
 
 
 async def _open_found(connection: AsyncConnection, command: DueCommand) -> None:

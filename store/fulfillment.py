@@ -54,6 +54,10 @@ _READ_LINES = text("""
 SELECT line_no, sku, quantity FROM fulfillment_lines WHERE fulfillment_id = :fulfillment_id ORDER BY line_no
 """)
 
+_NOTHING_TO_CAPTURE = text("""
+UPDATE fulfillment_orders SET captured = true WHERE order_id = :order_id AND NOT captured
+   AND stage IN ('shipped','delivered','return_pending','returned','written_off')
+""")
 _CLAIM_RELEASE = text("""
 UPDATE fulfillment_orders SET attempt_token = :token, attempt_no = attempt_no + 1, claim_state = 'calling'
  WHERE fulfillment_id = :id AND claim_state IN ('claimed','calling','unknown') RETURNING attempt_no
@@ -211,6 +215,11 @@ async def mark_handed_over(
     """Keep what the parcel is worth; `captured` when there is nothing to capture."""
     values = {"fulfillment_id": fulfillment_id, "value_minor": value_minor, "captured": captured}
     await connection.execute(_HANDED_OVER, values)
+
+
+async def nothing_to_capture(connection: AsyncConnection, order_id: str) -> None:
+    """No money is taken for the parcels of this order any more."""
+    await connection.execute(_NOTHING_TO_CAPTURE, {"order_id": order_id})
 
 
 async def mark_captured(connection: AsyncConnection, fulfillment_id: str) -> None:

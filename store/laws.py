@@ -267,10 +267,12 @@ SELECT p.business_key AS key FROM payment_intents p LEFT JOIN provider_objects x
         "I5",
         "hold_left_open",
         "finance",
-        "no money of an ended order is still held at the provider",
+        "no money of an ended order is still held at the provider, but for what a person was asked to look at",
         """
 SELECT concat_ws(' ', x.order_id, x.provider_ref) AS key FROM provider_objects x JOIN orders o USING (order_id)
  WHERE o.terminal AND x.kind = 'authorization' AND x.state IN ('open','partly_captured')
+   AND NOT (EXISTS (SELECT 1 FROM tenders t WHERE t.order_id = o.order_id AND t.state = 'abandoned')
+            AND EXISTS (SELECT 1 FROM exceptions e WHERE e.order_id = o.order_id AND e.code = 'closed_by_force'))
 """,
         needs_provider=True,
     ),
@@ -304,13 +306,14 @@ SELECT t.tender_id AS key FROM tenders t LEFT JOIN
         "I7",
         "order_total",
         "finance",
-        "lines and charges sum to the total, and what was cancelled or credited is not owed unless it is kept",
+        "lines and charges sum to the total; what was cancelled or credited is not owed unless kept or unsettled",
         """
 SELECT o.order_id AS key FROM orders o LEFT JOIN order_lines l USING (order_id) GROUP BY o.order_id
 HAVING coalesce(sum(l.total_minor), 0) + o.charges_minor <> o.total_minor
     OR o.owed_minor <> CASE WHEN o.status = 'rejected' THEN 0
                             ELSE o.total_minor
-                                 - coalesce(sum(l.cancelled_minor - l.kept_minor + l.credited_minor), 0) END
+                                 - coalesce(sum(l.cancelled_minor - l.kept_minor + l.credited_minor), 0)
+                                 + o.unsettled_minor END
     OR bool_or(l.cancelled_minor + l.credited_minor NOT BETWEEN 0 AND l.total_minor
                OR l.kept_minor NOT BETWEEN 0 AND l.cancelled_minor)
 """,
@@ -340,6 +343,20 @@ SELECT order_id AS key FROM
   FULL JOIN (SELECT j.order_id, -sum(e.amount_minor) AS booked FROM ledger_journals j JOIN ledger_entries e
                USING (journal_id) WHERE j.kind = 'credit_memo' AND e.account = 'customer' GROUP BY 1) b USING (order_id)
  WHERE coalesce(l.credited, 0) <> coalesce(b.booked, 0)
+""",
+    ),
+    Check(
+        "I7",
+        "unsettled_is_not_booked",
+        "finance",
+        "what an order leaves to be settled outside is booked, has or had a case, and nothing beyond it is",
+        """
+SELECT order_id AS key FROM orders o FULL JOIN
+  (SELECT j.order_id, sum(e.amount_minor) AS booked FROM ledger_journals j JOIN ledger_entries e USING (journal_id)
+    WHERE j.kind = 'unsettled' AND e.account = 'customer' GROUP BY 1) b USING (order_id)
+ WHERE coalesce(o.unsettled_minor, 0) <> coalesce(b.booked, 0)
+    OR o.unsettled_minor <> 0 AND NOT EXISTS (SELECT 1 FROM exceptions e WHERE e.order_id = o.order_id
+         AND e.code IN ('closed_by_force', 'payment_kept_missing'))
 """,
     ),
     Check(

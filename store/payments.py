@@ -257,6 +257,14 @@ async def post_capture(
     await _post(connection, order_id, currency, "capture", key, entries)
 
 
+async def post_unsettled(
+    connection: AsyncConnection, order_id: str, currency: str, key: str, amount_minor: int, account: str
+) -> None:
+    """What was kept beyond what is owed (negative: what is missing) is no longer the customer's account's."""
+    entries = {"customer": amount_minor, account: -amount_minor}
+    await _post(connection, order_id, currency, "unsettled", key, entries)
+
+
 async def post_refund(
     connection: AsyncConnection, order_id: str, currency: str, tender_id: str, key: str, amount_minor: int
 ) -> None:

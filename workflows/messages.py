@@ -381,6 +381,38 @@ class RetryNow(Frozen):
     actor: Actor | None = None
 
 
+class WriteOff(Frozen):
+    """What is owed and cannot be taken any more is not owed any more."""
+
+    command_id: CommandKey
+    actor: Actor | None = None
+
+
+class WriteOffOutcome(Frozen):
+    """What was given up."""
+
+    amount_minor: int
+    order_version: int
+
+
+class ForceClose(Frozen):
+    """Last resort: end the order. `reason` is a short code, never free text."""
+
+    command_id: CommandKey
+    reason: HoldReason = "unspecified"
+    actor: Actor | None = None
+
+
+class ForceCloseOutcome(Frozen):
+    """What was undone at once. Money and labels follow, each with a limit; what is left then is a case."""
+
+    state: Literal["closing"] = "closing"
+    cancelled_units: int
+    on_their_way: tuple[str, ...]  # parcels that count as arrived
+    left_at_nodes: tuple[str, ...]  # what nodes still have, in words
+    order_version: int
+
+
 class RetryOutcome(Frozen):
     """Whether something was waiting for a retry."""
 

@@ -5,7 +5,8 @@ from datetime import timedelta
 
 from temporalio import workflow
 
-from workflows.order_silence import OrderSilence
+from workflows.order_base import ClosingNow
+from workflows.order_write_off import OrderWriteOff
 
 with workflow.unsafe.imports_passed_through():
     from activities.payments import EXCEEDS_AUTHORIZATION, MoneyAsk, MoneyMoved, PaymentActivities
@@ -34,7 +35,7 @@ LOST_PAUSE = timedelta(seconds=5)
 
 
 @workflow.defn(name="Order")
-class Order(OrderSilence):
+class Order(OrderWriteOff):
     """Reserve, secure the payment, allocate, ship from every node at its own pace, settle."""
 
     @workflow.init
@@ -47,10 +48,17 @@ class Order(OrderSilence):
         await self._accept()
         if not self.s.rejected:
             watch = asyncio.create_task(self._watch())
-            await self._secure_payment()
-            await self._fulfill()
-            await self._settle()
-            await asyncio.gather(*self._tracks)  # labels of cancelled parcels: nobody's money waits for a carrier
+            self._main = asyncio.current_task()
+            try:
+                await self._secure_payment()
+                await self._fulfill()
+                await self._settle()
+                await asyncio.gather(*self._tracks)  # labels of cancelled parcels: nobody's money waits for a carrier
+            except (asyncio.CancelledError, ClosingNow):
+                if self.s.closing is None:
+                    raise
+                await self._close()
+            self._main = None
             del watch  # it ends with the workflow: cancelling its timer would cost an event for nothing
         self._show()
         await workflow.wait_condition(workflow.all_handlers_finished)
@@ -419,13 +427,6 @@ class Order(OrderSilence):
                 return  # it was taken behind our back: the void that follows says how much
             await self._attention("payment_kept_refused", "finance", f"the provider refused: {outcome.code}")
             await self._retry_asked(seen)
-
-    async def _ask_finance_for(self, missing_minor: int) -> None:
-        """Somebody took a part at the provider's own console, and the rest cannot be taken any more."""
-        seen = self._retries
-        text = f"{self._amount(missing_minor)} of what was cancelled without refund could not be captured"
-        await self._attention("payment_kept_missing", "finance", text)
-        await self._retry_asked(seen)
 
     def _note_captured(self, tender: Tender, amount_minor: int) -> None:
         tender.captured_minor += amount_minor

@@ -36,30 +36,45 @@ class Due(NamedTuple):
     detail: str
 
 
+class ClosingNow(Exception):
+    """The order is being closed by force: what was under way ends here."""
+
+
 class OrderBase:
     """State and steps. Database steps of one order run one after the other, in the order of the decisions."""
 
     def __init__(self, order: PlaceOrder) -> None:
         self.s = OrderState.begin(order, workflow.now())
         self._writing = asyncio.Lock()
+        self._steps = 0  # steps that are being written, or wait for their turn
         self._deciding = False  # a stock decision is being written; new plans wait for it
         self._grants: dict[str, Grant | None] = {}  # first claims that rode with a decision, by call
         self._tracks: list[asyncio.Task[Any]] = []  # one per fulfillment order
         self._retries = 0
         self._shown: dict[str, object] = {}
+        self._main: asyncio.Task[Any] | None = None  # the order's own story, while it can be stopped
+        self._handlers: dict[str, asyncio.Task[Any] | None] = {}  # commands under way, by id
+        self._closed = False  # by force, and recorded so
+        self._closers: set[asyncio.Task[Any] | None] = set()  # who still acts while the order is closed by force
 
     # --- steps ---------------------------------------------------------------------------------------
 
     async def _database(self, method: Callable[[Any, A], Awaitable[R]], ask: A, summary: str) -> R:
         """One local activity: a transaction on our own database."""
-        async with self._writing:
-            result = await workflow.execute_local_activity_method(method, ask, **policies.database(summary))
+        self._steps += 1  # at once: what asks for it is marked already, though others may be written first
+        try:
+            async with self._writing:
+                self._stop_when_closing()
+                result = await workflow.execute_local_activity_method(method, ask, **policies.database(summary))
+        finally:
+            self._steps -= 1
         self.s.version = max(self.s.version, getattr(result, "version", 0))
         return result
 
     async def _provider(self, method: Callable[[Any, A], Awaitable[R]], ask: A, summary: str, code: str) -> R:
         """One call to a provider. Should all patience end, a case is open and `retry_now` calls again."""
         while True:
+            self._stop_when_closing()
             seen = self._retries
             try:
                 result = await workflow.execute_activity_method(method, ask, **policies.provider(summary))
@@ -71,6 +86,15 @@ class OrderBase:
             else:
                 self.s.version = max(self.s.version, getattr(result, "version", 0))
                 return result
+
+    def _stop_when_closing(self) -> None:
+        """Once the order is closed by force, only that goes on.
+
+        Raises:
+            ClosingNow: for everybody else.
+        """
+        if self.s.closing is not None and not self._closed and asyncio.current_task() not in self._closers:
+            raise ClosingNow
 
     async def _retry_asked(self, seen: int) -> None:
         """Wait for `retry_now`. `seen` was taken before the call: who reads of its end first may be quick."""
@@ -289,7 +313,7 @@ def describe(state: OrderState) -> str:
             *_told_waiting(state),
             f"- **Holds** {holds or 'none'}",
             f"- **Open case** {', '.join(state.attention) or 'none'}",
-            "- **If stuck** send the update `retry_now`; never terminate: that skips every release and refund",
+            "- **If stuck** send the update `retry_now`, `force_close` last; never terminate: that skips every refund",
         ]
     )
 

@@ -4,6 +4,7 @@ An update is refused before anything is written; a signal cannot answer, so its 
 command's outcome.
 """
 
+import asyncio
 import functools
 import hashlib
 import json
@@ -17,7 +18,7 @@ from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 
-from workflows.order_base import OrderBase
+from workflows.order_base import ClosingNow, OrderBase
 
 with workflow.unsafe.imports_passed_through():
     from activities.contract import CommandRef, LostCommand
@@ -30,10 +31,11 @@ with workflow.unsafe.imports_passed_through():
         SettleAsk,
     )
     from domain.backorders import SupplyArrived
+    from domain.force_close import OrderClosed
     from domain.ids import derived_id
     from domain.money import format_minor
     from domain.order_state import Fulfillment, Tender
-    from domain.orders import OPERATOR, Actor
+    from domain.orders import OPERATOR, Actor, PlaceOrder
     from domain.quantities import Bucket
     from domain.refusals import OrderRuleError
     from workflows.messages import (
@@ -44,6 +46,7 @@ with workflow.unsafe.imports_passed_through():
         CancelOrder,
         CarrierEvent,
         ChooseRemedy,
+        ForceClose,
         LeaveNode,
         NodeReport,
         PaymentEvent,
@@ -51,6 +54,7 @@ with workflow.unsafe.imports_passed_through():
         Rejected,
         ReleaseHold,
         RetryNow,
+        WriteOff,
     )
 
 COMMANDS: Mapping[str, type[BaseModel]] = {
@@ -63,6 +67,8 @@ COMMANDS: Mapping[str, type[BaseModel]] = {
     "choose_remedy": ChooseRemedy,
     "payment_event": PaymentEvent,
     "retry_now": RetryNow,
+    "force_close": ForceClose,
+    "write_off": WriteOff,
     "supply_arrived": SupplyArrived,
     "leave_node": LeaveNode,
 }
@@ -77,6 +83,8 @@ C = TypeVar(
     ChooseRemedy,
     PaymentEvent,
     RetryNow,
+    ForceClose,
+    WriteOff,
     SupplyArrived,
     LeaveNode,
 )
@@ -133,6 +141,10 @@ def takes_anything(handler: Callable[[D, RawValue], Awaitable[None]]) -> Callabl
 class OrderDesk(OrderBase):
     """Takes commands, meets repeats with their outcome, and answers questions."""
 
+    def __init__(self, order: PlaceOrder) -> None:
+        super().__init__(order)
+        self._unheard: list[tuple[str, Any]] = []  # signals that came while the order was closed by force
+
     async def _command(self, command: C, kind: str, do: Callable[[C], Awaitable[O]], outcome: type[O]) -> O:
         """Once per command id: a repeat meets the stored outcome, a copy under way is waited for."""
         key = command.command_id
@@ -140,12 +152,21 @@ class OrderDesk(OrderBase):
             await workflow.wait_condition(lambda: self.s.answered.get(key) != "")
             if answered := self.s.answered.get(key):
                 return outcome.model_validate_json(answered)
-        self.s.answered[key] = ""
+        if self.s.closing is not None:
+            raise refused(OrderClosed("the order is being closed by force"))
+        self.s.answered[key], self._handlers[key] = "", asyncio.current_task()
         try:
             answer = await do(command)
         except OrderRuleError as refusal:
             del self.s.answered[key]
             raise refused(refusal) from refusal
+        except (asyncio.CancelledError, ClosingNow) as ended:
+            if self.s.closing is None:
+                raise
+            del self.s.answered[key]
+            raise refused(OrderClosed("the order is being closed by force")) from ended
+        finally:
+            self._handlers.pop(key, None)
         self.s.answered[key] = answer.model_dump_json()
         return answer
 
@@ -164,8 +185,22 @@ class OrderDesk(OrderBase):
         except Exception as error:
             text = raw.payload.data[:2000].decode("utf-8", "replace").replace("\x00", "")
             key = derived_id("cmd", self.s.order.order_id, kind, text)
-            await self._settle_command(key, kind, text, "failed", type(error).__name__, OPERATOR)
+            with suppress(ClosingNow):
+                await self._settle_command(key, kind, text, "failed", type(error).__name__, OPERATOR)
             return
+        try:
+            await self._take_signal(command, kind, check, do, outcome)
+        except ClosingNow:
+            self._unheard.append((kind, command))  # its outcome is written when the order ends
+
+    async def _take_signal(
+        self,
+        command: C,
+        kind: str,
+        check: Callable[[C], None],
+        do: Callable[[C], Awaitable[O]],
+        outcome: type[O],
+    ) -> None:
         try:
             if command.command_id not in self.s.answered:
                 check(command)

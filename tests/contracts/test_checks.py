@@ -167,6 +167,11 @@ PLANTED = {
         (AT_NODE,),
         (),
     ),
+    "unsettled_is_not_booked": (
+        f"UPDATE orders SET unsettled_minor = 10, owed_minor = owed_minor + 10 WHERE order_id = '{AT_NODE}'",
+        (AT_NODE,),
+        ("header_is_not_its_rows",),
+    ),
     "one_currency": (
         "UPDATE payment_intents SET currency = 'EUR' WHERE business_key = 'a2'",
         ("a2",),

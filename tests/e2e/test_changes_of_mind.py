@@ -36,7 +36,9 @@ STEPS = 70
 MOST = 10
 """Commands to one order. The engine takes ten updates of an order at a time; whoever sends more waits."""
 SEED = 20_261_124
-SELDOM = ("choose_remedy", "leave_node", "payment_event", "retry_now", "supply_arrived")
+ONE_IN = 4
+"""How seldom patience ends: an order that is closed by force hears nothing more."""
+SELDOM = ("choose_remedy", "leave_node", "payment_event", "retry_now", "supply_arrived", "write_off")
 DICE = st.randoms(use_true_random=False)
 
 
@@ -101,6 +103,11 @@ class Minds(RuleBasedStateMachine):
     def urge(self, order: tuple[Life, Sayings], dice: Random, kind: str) -> None:
         """Somebody wants the order to go on, or to go on otherwise."""
         self._say(order, dice, kind)
+
+    @rule(order=orders, dice=DICE, chance=st.integers(1, ONE_IN))
+    def lose_patience(self, order: tuple[Life, Sayings], dice: Random, chance: int) -> None:
+        """Now and then operations close an order by force; mostly they let its nodes work."""
+        self._say(order, dice, "force_close" if chance == ONE_IN else WORK)
 
     @rule(order=orders, dice=DICE)
     def work(self, order: tuple[Life, Sayings], dice: Random) -> None:

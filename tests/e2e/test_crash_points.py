@@ -53,6 +53,16 @@ CHANGED = Journey(
 )
 NOT_CHANGED = Journey(journeys.change_in_vain, "completed", SENT)
 LEFT = Journey(journeys.leave, "completed", (*SENT, ("release", 0), ("stop", 0)))
+FORCED = Journey(
+    journeys.force,
+    "cancelled",
+    (("authorization", 1500), ("label", 0), ("label_void", 0), ("release", 0), ("void", 1500)),
+)
+WRITTEN_OFF = Journey(
+    journeys.write_off,
+    "cancelled",
+    (("authorization", 1500), ("capture", 500), ("release", 0), ("stop", 0), ("void", 1000)),
+)
 LOST = Journey(journeys.lose, "completed", (*SENT, ("label", 0), ("release", 0)))
 BROUGHT_BACK = Journey(journeys.bring_back, "completed", (*SENT, ("refund", 1500)))
 REFUSED = Journey(journeys.refuse_and_retry, "completed", SENT, controls=(("warehouses.decline", 1),))
@@ -90,6 +100,9 @@ POINTS: Mapping[str, tuple[tuple[Stage, ...], Journey]] = {
     "leaving.look": (ASKED, LEFT),
     "leaving.recall": (OWN, LEFT),
     "leaving.settle": (OWN, LEFT),
+    "closing.begin": (OWN, FORCED),
+    "closing.end": (OWN, FORCED),
+    "write_offs.write_off": (OWN, WRITTEN_OFF),
 }
 OF_NO_ORDER = frozenset({"records.sweep", "notifications.deliver"})
 """Chores: the outages of the engine are the test of the sweep, `test_notices.py` has the cells of the outbox."""
@@ -199,7 +212,7 @@ def test_an_order_survives_the_death_of_its_worker(matrix: Matrix, cell: Cell) -
 
 def test_every_law_holds_afterwards(matrix: Matrix) -> None:
     """Nothing is found but the money that was taken at the console, behind our back: each time, and by both laws."""
-    outside = sum(journey is REFUNDED for journey in matrix.travelled)
+    outside = sum(journey in (REFUNDED, WRITTEN_OFF) for journey in matrix.travelled)
     found = {verdict.name: verdict.count for verdict in matrix.checked.verdicts if verdict.count}
     assert found == {"object_without_intent": outside, "tender_counters": outside}
     assert (matrix.checked.orders, matrix.checked.open_orders) == (len(matrix.travelled), 0)

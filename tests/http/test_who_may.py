@@ -89,6 +89,7 @@ def request_of(operation_id: str, objects: Objects, desk: FrontDesk) -> tuple[st
         "getHold": ("GET", f"{order}/holds/hld_nothing", None),
         "releaseHold": ("POST", f"{order}/holds/hld_nothing/release", {}),
         "chooseRemedy": ("POST", f"{order}/remedies", {"remedy": "refund"}),
+        "forceCloseOrder": ("POST", f"{order}/force-closures", {"reason": "Not a code"}),
         "addTender": ("POST", f"{order}/tenders", {"reference": "pm_ok"}),
         "listFulfillmentOrders": ("GET", "/v1/fulfillment-orders?limit=200", None),
         "getFulfillmentOrder": ("GET", f"/v1/fulfillment-orders/{objects.fulfillment_id}", None),
@@ -128,6 +129,7 @@ WHEN_ALLOWED = {
     "getHold": 404,
     "releaseHold": 404,
     "chooseRemedy": 409,  # its parcel is in no trouble
+    "forceCloseOrder": 422,  # its reason is no code: the order goes on
     "addTender": 400,  # without an Idempotency-Key
     "reportFulfillment": 409,  # nobody asked the node to stop
     "assignException": 409,  # it is closed
@@ -212,6 +214,10 @@ async def test_a_role_does_not_meet_what_is_not_its_own(
     if operation_id == "addTender":
         headers = {"idempotency-key": "stranger"}
         answer = await stranger.post(f"/v1/orders/{objects.order_id}/tenders", {"reference": "pm_ok"}, headers)
+        assert answer.status_code == 404
+        return
+    if operation_id == "forceCloseOrder":  # the table's request cannot be read, lest it end the order
+        answer = await stranger.post(f"/v1/orders/{objects.order_id}/force-closures", {"reason": "node_gone"})
         assert answer.status_code == 404
         return
     assert status == 404

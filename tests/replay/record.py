@@ -296,6 +296,46 @@ async def left_node(shop: Shop) -> Order:
     return order
 
 
+async def written_off(shop: Shop) -> Order:
+    """What is kept cannot be taken any more: finance gives it up."""
+    await shop.stocks("LAMP", EAST=1)
+    order = await shop.place(("LAMP", 1))
+    await shop.released(order)
+    await shop.captured_at_the_console(order, 500)
+    await shop.cancel(order, refund="none")
+
+    async def missing() -> bool:
+        return any(code == "payment_kept_missing" for code, _, _ in await shop.cases(order))
+
+    await eventually(missing)
+    await shop.writes_off(order)
+    return order
+
+
+async def forced(shop: Shop) -> Order:
+    """One parcel is on its way, the other at its node, when operations close the order by force."""
+    await shop.stocks("LAMP", EAST=1)
+    await shop.stocks("RUG", MID=1)
+    order = await shop.place(("LAMP", 1), ("RUG", 1))
+    east, mid = await shop.released(order, 2)
+    await shop.ships(order, east)
+    await shop.packs(order, mid)
+    await shop.becomes(order, payment_status="partially_captured")
+    await shop.forces(order)
+    return order
+
+
+async def forced_in_the_dark(shop: Shop) -> Order:
+    """The payment provider is down when the order is closed by force, and stays down."""
+    await shop.stocks("LAMP", EAST=1)
+    order = await shop.place(("LAMP", 1))
+    await shop.released(order)
+    await shop.becomes(order, payment_status="authorized")
+    shop.control(order.placed, "payments.down", 1)
+    await shop.forces(order)
+    return order
+
+
 async def risk_hold(shop: Shop) -> Order:
     """A risk rule holds the order at acceptance; somebody looks, and it ships."""
     await shop.ruleset("risk", {"rules": [{"name": "any", "when": "units > 0"}]})
@@ -534,6 +574,9 @@ JOURNEYS: dict[str, tuple[Journey, dict[str, Any]]] = {
     "no_supply": (no_supply, {"backorder_limit_s": 4, "backorder_retry_s": 2}),
     "silent_node": (silent_node, {}),
     "left_node": (left_node, {}),
+    "written_off": (written_off, {}),
+    "forced": (forced, {}),
+    "forced_in_the_dark": (forced_in_the_dark, {"force_close_s": 1}),
     "risk_hold": (risk_hold, {}),
     "amended": (amended, {}),
     "amended_at_the_node": (amended_at_the_node, {}),

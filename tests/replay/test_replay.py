@@ -63,8 +63,8 @@ CHANGES = {
     "two steps swapped": (
         "happy",
         "workflows/order.py",
-        "            await self._secure_payment()\n            await self._fulfill()\n",
-        "            await self._fulfill()\n            await self._secure_payment()\n",
+        "                await self._secure_payment()\n                await self._fulfill()\n",
+        "                await self._fulfill()\n                await self._secure_payment()\n",
     ),
     "a case no longer opened": (
         "refused_and_retried",

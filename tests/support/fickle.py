@@ -26,6 +26,7 @@ from workflows.messages import (
     CancelOrder,
     CarrierEvent,
     ChooseRemedy,
+    ForceClose,
     LeaveNode,
     LineUnits,
     NodeReport,
@@ -33,6 +34,7 @@ from workflows.messages import (
     PlaceHold,
     ReleaseHold,
     RetryNow,
+    WriteOff,
 )
 
 ITEMS = ("LAMP", "RUG")
@@ -206,6 +208,12 @@ class Sayings:
         key = self._id("remedy")
         return "choose_remedy", ChooseRemedy(command_id=key, remedy=self._dice.choice(["refund", "reship"]))
 
+    def _force(self, parts: Parts) -> tuple[str, BaseModel]:
+        return "force_close", ForceClose(command_id=self._id("force"), reason="nobody_answers")
+
+    def _write_off(self, parts: Parts) -> tuple[str, BaseModel]:
+        return "write_off", WriteOff(command_id=self._id("write-off"))
+
     def _supply(self, parts: Parts) -> tuple[str, BaseModel]:
         return "supply_arrived", SupplyArrived(command_id=self._id("supply"), sku=self._dice.choice(ITEMS))
 
@@ -215,6 +223,7 @@ BUILDERS: Mapping[str, Callable[[Sayings, Parts], tuple[str, BaseModel]]] = {
     "cancel": Sayings._cancel,
     "carrier_event": Sayings._scan,
     "choose_remedy": Sayings._remedy,
+    "force_close": Sayings._force,
     "leave_node": Sayings._leave,
     "node_report": Sayings._report,
     "payment_event": Sayings._pay,
@@ -222,4 +231,5 @@ BUILDERS: Mapping[str, Callable[[Sayings, Parts], tuple[str, BaseModel]]] = {
     "release_hold": Sayings._end_hold,
     "retry_now": Sayings._retry,
     "supply_arrived": Sayings._supply,
+    "write_off": Sayings._write_off,
 }

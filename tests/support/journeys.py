@@ -160,6 +160,25 @@ async def leave(shop: Shop, order: Order) -> None:
     await _elsewhere(shop, order, first)
 
 
+async def force(shop: Shop, order: Order) -> None:
+    """Closed by force while its node has the parcel."""
+    await _pack(shop, order, await _released(shop, order))
+    await insist(lambda: shop.forces(order))
+
+
+async def write_off(shop: Shop, order: Order) -> None:
+    """A part was taken at the bank's console, the rest is kept and cannot be taken: finance gives it up."""
+    await _released(shop, order)
+    await shop.captured_at_the_console(order, 500)
+    await insist(lambda: shop.cancel(order, refund="none"))
+
+    async def missing() -> bool:
+        return any(code == "payment_kept_missing" for code, _, _ in await shop.cases(order))
+
+    await eventually(missing, PATIENCE_S, every_s=0.25)
+    await insist(lambda: shop.writes_off(order))
+
+
 async def reject(shop: Shop, order: Order) -> None:
     """The first node rejects the work, the next one ships it."""
     first = await _released(shop, order)

@@ -53,9 +53,13 @@ async def differences(shop: Shop, order: Order, said: Sequence[Said]) -> list[st
         if not row["replaces_parcel"]:
             worth -= _shares(row).value_to_credit(0, lost, with_shipping=True)
             found += [f"line {n}: {row['credited']} credited, {lost} missing"] if row["credited"] != lost else []
-    found += [f"line {n}: {left[n]} left, {wanted[n]} wanted" for n in wanted if wanted[n] != left[n]]
+    kept_by_lines = sum(row["kept_minor"] for row in rows)
     kept = sum(c["outcome"]["kept_minor"] for c in commands if (c["kind"], c["state"]) == ("cancel", "applied"))
-    if kept != sum(row["kept_minor"] for row in rows):
+    if any((c["kind"], c["state"]) == ("force_close", "applied") for c in commands):
+        kept = kept_by_lines  # it took what nobody had asked for, and ended what was asked for
+    else:
+        found += [f"line {n}: {left[n]} left, {wanted[n]} wanted" for n in wanted if wanted[n] != left[n]]
+    if kept != kept_by_lines:
         found.append(f"{kept} is kept by the outcomes, the lines say {[row['kept_minor'] for row in rows]}")
     worth += kept
     money = await shop.money(order)

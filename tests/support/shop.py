@@ -49,6 +49,8 @@ from workflows.messages import (
     CancelOutcome,
     CarrierEvent,
     ChooseRemedy,
+    ForceClose,
+    ForceCloseOutcome,
     HoldOutcome,
     LeaveNode,
     LeaveOutcome,
@@ -66,6 +68,8 @@ from workflows.messages import (
     RetryOutcome,
     ScanOutcome,
     SupplyOutcome,
+    WriteOff,
+    WriteOffOutcome,
 )
 from workflows.starting import ORDER_WORKFLOW, TASK_QUEUE, first_attributes, start_operation
 
@@ -529,6 +533,16 @@ class Shop(ShopViews):
         """Somebody decides how parcels that do not arrive are made good."""
         message = ChooseRemedy(command_id=command_id, remedy=remedy, shipment_id=shipment_id or None)
         return await order.handle.execute_update("choose_remedy", message, id=command_id, result_type=RemedyOutcome)
+
+    async def forces(self, order: Order, command_id: str = "force-1") -> ForceCloseOutcome:
+        """Operations close the order by force."""
+        message = ForceClose(command_id=command_id, reason="node_gone")
+        return await order.handle.execute_update("force_close", message, id=command_id, result_type=ForceCloseOutcome)
+
+    async def writes_off(self, order: Order, command_id: str = "write-off-1") -> WriteOffOutcome:
+        """Finance gives up what cannot be taken any more."""
+        message = WriteOff(command_id=command_id)
+        return await order.handle.execute_update("write_off", message, id=command_id, result_type=WriteOffOutcome)
 
     async def retry(self, order: Order, command_id: str = "retry-1") -> RetryOutcome:
         """Somebody says: now."""

@@ -1,9 +1,9 @@
-"""Exception cases that wait for an answer from outside, and what finance takes upon itself so that an order can end."""
+"""Exception cases that wait for an answer from outside, orders closed by force, and what finance takes upon itself so that an order can end."""
 
 from alembic import op
 
 revision = "0012"
-down_revision = "0008"
+down_revision = "0010"
 branch_labels = None
 depends_on = None
 
@@ -20,6 +20,10 @@ ALTER TABLE exceptions ADD CONSTRAINT parked_has_a_date
   CHECK (state <> 'waiting' OR (parked_until < due_at AND parked_reason IS NOT NULL AND assignee IS NOT NULL) IS TRUE);
 CREATE INDEX exceptions_parked ON exceptions (parked_until) WHERE state = 'waiting';
 """
+UNSETTLED = """
+ALTER TABLE orders ADD COLUMN unsettled_minor bigint NOT NULL DEFAULT 0;
+"""
+INTENTS = "'claimed','calling','unknown','ok','refused'"
 OPEN = "'open','assigned','escalated'"
 CHOICES = "'retry','cancel','refund','reship','dismiss'"
 
@@ -29,6 +33,8 @@ def upgrade() -> None:
     _states(f"{OPEN},'waiting'")
     op.execute(PARKED)
     _choices(f"{CHOICES},'write_off'")
+    op.execute(UNSETTLED)
+    _intents(f"{INTENTS},'abandoned'")
 
 
 def downgrade() -> None:
@@ -38,6 +44,8 @@ def downgrade() -> None:
         op.execute(f"ALTER TABLE exceptions DROP COLUMN {column}")
     _states(OPEN)
     _choices(CHOICES)
+    op.execute("ALTER TABLE orders DROP COLUMN unsettled_minor")
+    _intents(INTENTS)
 
 
 def _states(live: str) -> None:
@@ -52,6 +60,11 @@ def _states(live: str) -> None:
         f"ALTER TABLE exceptions ADD COLUMN open boolean NOT NULL GENERATED ALWAYS AS (state IN ({live})) STORED"
     )
     op.execute(INDEXES)
+
+
+def _intents(states: str) -> None:
+    op.execute("ALTER TABLE payment_intents DROP CONSTRAINT payment_intents_state_check")
+    op.execute(f"ALTER TABLE payment_intents ADD CONSTRAINT payment_intents_state_check CHECK (state IN ({states}))")
 
 
 def _choices(choices: str) -> None:
