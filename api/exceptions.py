@@ -54,7 +54,7 @@ from store.cases import (
 from store.intake import Asked
 from store.reads import OrderHead
 from store.repeats import claim_key
-from workflows.messages import CancelOrder, ChooseRemedy, RetryNow
+from workflows.messages import CancelOrder, ChooseRemedy, RetryNow, WriteOff
 
 routes = Routes()
 
@@ -163,6 +163,7 @@ async def resolve(call: CurrentCall, exception_id: ExceptionId) -> Response:
     """Resolves the case by a command to its order: `retry` sends `retry_now`, `cancel` sends `cancel`.
 
     `refund` and `reship` send `choose_remedy`: all parcels of the order that wait for it are made good so.
+    `write_off` gives up what is owed and cannot be taken any more.
 
     The case is closed by what the order makes of it; refused, it stays open. `dismiss` closes the case and tells
     the order nothing. Only the team that owns the case, and ops, can do that; a node's program cannot cancel.
@@ -187,6 +188,8 @@ def _message(call: Call, row: Row, choice: Choice) -> Message:
     content: Frozen
     if choice is Choice.CANCEL:
         kind, content = "cancel", CancelOrder(command_id=command_id, reason=CancelReason.OTHER, actor=actor)
+    elif choice is Choice.WRITE_OFF:
+        kind, content = "write_off", WriteOff(command_id=command_id, actor=actor)
     elif choice is Choice.REFUND or choice is Choice.RESHIP:
         kind, content = "choose_remedy", ChooseRemedy(command_id=command_id, remedy=choice.value, actor=actor)
     else:

@@ -81,7 +81,9 @@ def park(
 @app.command()
 def resolve(
     case: CaseArgument,
-    choice: Annotated[str, typer.Argument(help="retry, cancel, refund, reship or dismiss, as the case offers.")],
+    choice: Annotated[
+        str, typer.Argument(help="retry, cancel, refund, reship, write_off or dismiss, as the case offers.")
+    ],
     wait: Annotated[int, typer.Option("--wait", min=0, max=600, help="Wait so many seconds for the outcome.")] = 0,
     key: Annotated[
         str | None, typer.Option("--idempotency-key", help="The same key again sends no second command.")

@@ -12,6 +12,12 @@ class NothingMissing(OrderRuleError):
     code = "nothing_missing"
 
 
+class NotAskedYet(OrderRuleError):
+    """The order has not found out yet that what is kept cannot be taken."""
+
+    code = "not_yet"
+
+
 class FinanceDecides(OrderRuleError):
     """Only finance, and operations, may write money off."""
 
@@ -28,11 +34,14 @@ def plan_write_off(state: OrderState, asked_minor: int, actor: Actor | None) -> 
 
     Raises:
         FinanceDecides: somebody else.
+        NotAskedYet: what is kept may still be taken.
         NothingMissing: there is nothing to write off.
     """
     if actor is not None and actor.kind is not ActorKind.OPERATOR and actor.role not in (Role.FINANCE, Role.OPS):
         raise FinanceDecides("money is written off by finance")
     missing = min(asked_minor, -state.excess_minor)
+    if asked_minor == 0 and state.kept_minor and state.excess_minor < 0:
+        raise NotAskedYet("the order takes what it can first")
     if missing <= 0:
-        raise NothingMissing("nothing that is owed is missing: the order takes what it can first")
+        raise NothingMissing("nothing that is kept of this order is missing")
     return missing
