@@ -21,6 +21,7 @@ from api.routing import COMMAND_PROBLEMS, KEY_HEADER, WAIT_HEADER, Routes
 from domain.amendment import Change, SetShipTo
 from domain.ids import derived_id
 from domain.permissions import actor_of
+from domain.tax_change import NewTax
 from store.amendments import keep_address
 from store.commands import StoredCommand, list_commands
 from store.intake import find_zone
@@ -90,7 +91,8 @@ async def _changes(call: Call, body: AmendOrderIn) -> tuple[Change, ...]:
         if zone_id is None:
             text = "we do not deliver to this country and region"
             raise invalid([Finding(f"/changes/{position}/ship_to", "unknown_destination", text)])
-        found.append(SetShipTo(country=to.country, region=to.region, zone_id=zone_id))
+        tax = NewTax.model_validate(change.tax.model_dump()) if change.tax else None
+        found.append(SetShipTo(country=to.country, region=to.region, zone_id=zone_id, tax=tax))
     return tuple(found)
 
 

@@ -176,6 +176,16 @@ def check_options(state: OrderState, plan: CancellationPlan, options: CancelOpti
             raise NotCovered("the payment does not cover what would be kept; with refund full it can be cancelled")
 
 
+def check_no_node_is_asked(state: OrderState) -> None:
+    """Units whose node was asked to stop are neither here nor there.
+
+    Raises:
+        CancellationInProgress: there are some.
+    """
+    if any(part.being_stopped for part in state.fulfillments.values()):
+        raise CancellationInProgress("a node was asked to stop already; its answer decides")
+
+
 def _by_answer(state: OrderState) -> tuple[list[Fulfillment], list[Fulfillment], list[Fulfillment]]:
     """Fulfillment orders that are ours alone, that need their node's answer, and that wait for one already."""
     parts = [f for f in state.fulfillments.values() if f.stage in (Bucket.ALLOCATED, *AT_THE_NODE)]
