@@ -33,7 +33,7 @@ async def _taxed(desk: FrontDesk) -> dict[str, Any]:
 
 
 async def test_the_tax_delta_is_told_before_and_after(desk: FrontDesk) -> None:
-    """CAP-H03: where it is 2.10 and 0.50 the order costs 0.60 more; the line that goes on carries it."""
+    """CAP-H01: where it is 2.10 and 0.50 the order costs 0.60 more; the line that goes on carries it."""
     # given
     order = await _taxed(desk)
     agent = await desk.known("service")

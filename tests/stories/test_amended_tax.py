@@ -39,7 +39,7 @@ async def _ends(shop: Shop, order: Order, captured: int) -> None:
 
 
 async def test_more_tax_is_authorized_before_anything_changes(shop: Shop) -> None:
-    """CAP-H03: 1.40 more, on a tender of its own; the invoice posts it as tax. Said twice it happens once."""
+    """CAP-H01: 1.40 more, on a tender of its own; the invoice posts it as tax. Said twice it happens once."""
     # given
     await shop.stocks("LAMP", EAST=2)
     order = await shop.held(("LAMP", 2))
