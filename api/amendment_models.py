@@ -76,6 +76,15 @@ class AmendmentMoney(Answer):
     additional_authorization_minor: int
 
 
+class WaitingOut(Answer):
+    """Units of a line (the new one, where a line got more) that no node has: they wait for supply."""
+
+    line: int
+    quantity: int
+    until: str | None
+    expected_by: str | None
+
+
 class Amendment(Answer):
     """A change: requested, confirmed or declined. A declined one left the order as it was."""
 
@@ -89,6 +98,7 @@ class Amendment(Answer):
     lines: tuple[AmendedLineOut, ...] = ()
     money: AmendmentMoney | None = None
     promise: dict[str, str | None] | None = None
+    backordered: tuple[WaitingOut, ...] = ()
     order_version: int | None = None
     refusal: Refusal | None = None
     note: str | None = None
@@ -110,5 +120,6 @@ class AmendmentPlanOut(Answer):
     money: AmendmentMoney | None = None
     promise: dict[str, str | None] | None = None
     sourcing: tuple[dict[str, Any], ...] = ()
+    backordered: tuple[WaitingOut, ...] = ()
     cost_of_change: dict[str, Any] | None = None
     refusal: Refusal | None = None

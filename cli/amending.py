@@ -149,6 +149,9 @@ def amendment_text(done: AmendmentView) -> str:
         lines += [f"   of it {word} {delta:+}" for word, delta in deltas if delta]
     if done.promise and done.promise["to"]:
         lines.append(f"   promised by {done.promise['to']}")
+    lines += [
+        f"   line {one['line']}: {one['quantity']} wait for supply until {one['until']}" for one in done.backordered
+    ]
     if done.refusal:
         lines.append(f"   {refusal_text(done.refusal)}")
     return "\n".join(lines)

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from domain.backorders import may_wait_after
 from domain.cancellation import (
     CancellationPlan,
     LineUnits,
@@ -189,6 +190,7 @@ class AmendmentPlan(Frozen):
     moved: tuple[LineUnits, ...] = ()
     taken: CancellationPlan | None = None
     added: tuple[AddedLine, ...] = ()
+    may_wait: tuple[LineUnits, ...] = ()  # for supply, at most, where no node has them
     requested_by: date | None = None
     owed_before_minor: int
     owed_after_minor: int
@@ -220,7 +222,8 @@ def plan_amendment(state: OrderState, changes: Sequence[Change], actor: Actor | 
     _check_prices(changes, actor)
     removed = units_per_line(unit for change in changes for unit in _removed(state, change))
     added = _all_added(state, changes)
-    removed, added, shipping = repriced(state, removed, added, _prices_after(state, changes))
+    new = added
+    removed, added, shipping, waited = repriced(state, removed, new, _prices_after(state, changes))
     order = _order_after(state, changes, added, shipping)
     moved = _moved(state, changes, order, removed, added)
     taken = _taken(state, removed, moved, spared=_spared(state, order, removed, added))
@@ -236,6 +239,8 @@ def plan_amendment(state: OrderState, changes: Sequence[Change], actor: Actor | 
         raise NothingWouldBeLeft("this would cancel all that has not left")
     _check_requested(state, requested, moved, added)
     removed_units = tuple(removed.items())
+    together = _goes_together(order, added)
+    along = (*moved, *((one.line.line_no, one.line.quantity) for one in added)) if together else ()
     owed_after = state.owed_minor - _value(state, removed) + sum(one.shares.total_minor for one in added)
     return AmendmentPlan(
         order=order,
@@ -244,6 +249,7 @@ def plan_amendment(state: OrderState, changes: Sequence[Change], actor: Actor | 
         moved=moved,
         taken=taken,
         added=added,
+        may_wait=may_wait_after(state, new, waited, along),
         requested_by=requested,
         owed_before_minor=state.owed_minor,
         owed_after_minor=owed_after,

@@ -38,11 +38,15 @@ class Prices(NamedTuple):
 
 
 class Repriced(NamedTuple):
-    """Units that end as they are (line -> units), lines that begin, and what shipping of the whole order costs."""
+    """Units that end as they are (line -> units), lines that begin, and what shipping of the whole order costs.
+
+    `waited`: units of the lines that go on which waited for supply.
+    """
 
     removed: dict[int, int]
     added: tuple[AddedLine, ...]
     shipping: Shipping
+    waited: dict[int, int]
 
 
 def repriced(state: OrderState, removed: dict[int, int], added: tuple[AddedLine, ...], prices: Prices) -> Repriced:
@@ -57,15 +61,19 @@ def repriced(state: OrderState, removed: dict[int, int], added: tuple[AddedLine,
     if not _shipping_differs(state, left, added, prices):
         left = {n: shares for n, shares in left.items() if _root(state, n) in taxes}
         if not taxes:
-            return Repriced(removed, added, prices.shipping)
+            return Repriced(removed, added, prices.shipping, {})
     _check_may_go_on(state, left)
-    going_on = (_going_on(state, n, shares, len(added) + at) for at, (n, shares) in enumerate(left.items()))
+    going_on = [_going_on(state, n, shares, len(added) + at) for at, (n, shares) in enumerate(left.items())]
     whole = (*added, *going_on)
     shares, shipping = _shares(state, whole, prices)
     shares = taxed(shares, [one.extends or 0 for one in whole], taxes)
     priced = tuple(_with_shares(one, mine) for one, mine in zip(whole, shares, strict=True))
     ended = ((n, shares.quantity) for n, shares in left.items())
-    return Repriced(units_per_line([*removed.items(), *ended]), priced, shipping)
+    waited = {
+        one.line.line_no: max(0, state.lines[n].buckets.backordered - removed.get(n, 0))
+        for n, one in zip(left, going_on, strict=True)
+    }
+    return Repriced(units_per_line([*removed.items(), *ended]), priced, shipping, waited)
 
 
 def _left(state: OrderState, removed: Mapping[int, int]) -> dict[int, LineShares]:

@@ -174,7 +174,7 @@ AmendmentState = Literal["confirmed", "declined"]
 class AmendOutcome(Frozen):
     """What became of a change. Declined: the order is as before. Amounts in minor units.
 
-    `lines_short` names what no node has: line, SKU, requested, available.
+    `lines_short` names what no node has: line, SKU, requested, available; `waiting` what is waited for: line, units.
     """
 
     amendment_id: str
@@ -191,6 +191,8 @@ class AmendOutcome(Frozen):
     promised_before: str | None = None
     promised_by: str | None = None
     nodes: tuple[str, ...] = ()
+    waiting: tuple[tuple[int, int], ...] = ()
+    waits_until: datetime | None = None
     decline_code: str | None = None
     order_version: int
 
