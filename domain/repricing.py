@@ -53,7 +53,7 @@ def repriced(state: OrderState, removed: dict[int, int], added: tuple[AddedLine,
     """The change with its new prices; nothing happens where they are those that there are.
 
     Raises:
-        NothingLeftToShip: a tax is named for a line of which nothing is to leave.
+        NothingLeftToShip: a tax is named for a line, or for shipping, of which nothing is to leave.
         LineHeld: a hold on a line would lose its units.
     """
     left = _left(state, removed)
@@ -109,6 +109,8 @@ def _other_taxes(
 def _shipping_differs(
     state: OrderState, left: Mapping[int, LineShares], added: Sequence[AddedLine], prices: Prices
 ) -> bool:
+    if prices.shipping_tax_minor is not None and not (left or added):
+        raise NothingLeftToShip("nothing is still to leave: its shipping is taxed as it was")
     if prices.shipping != shipping_of(state.order):
         return True
     carried = sum(shares.shipping_tax_minor for shares in (*left.values(), *(one.shares for one in added)))

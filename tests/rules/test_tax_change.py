@@ -190,6 +190,15 @@ def test_what_does_not_fit_is_refused_by_name() -> None:
             plan_amendment(state, changes, who)
 
 
+def test_nothing_is_left_to_ship_at_all() -> None:
+    """All of it is with the carrier: no tax of shipping either, as little as of a line."""
+    state = ruled(order(1))
+    put(state, "EAST", Bucket.SHIPPED, (1, 1))
+    for change in (there(shipping=1), there(shipping=0), there((1, 1))):
+        with pytest.raises(NothingLeftToShip):
+            plan_amendment(state, [change], AGENT)
+
+
 def test_what_has_no_price_of_its_own_and_what_is_held_stay() -> None:
     """A line that is sent instead of a lost parcel, and a line on which somebody has a hold."""
     state = ruled(order(2, 1))
