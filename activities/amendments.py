@@ -4,6 +4,7 @@
 and promises anew, in one transaction: all of it or nothing. A preview is the same transaction, rolled back.
 """
 
+import json
 from datetime import date, datetime, timedelta
 from typing import Annotated, Literal, NamedTuple
 
@@ -12,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from temporalio import activity
 
 from activities.contract import Checkpoint, CommandRef, Grant, Stage, grant_token, no_checkpoint, own_grant
-from activities.planning import NoPlan, Plan, is_reachable, make_plan
+from activities.planning import NOBODY_WAITS, NoPlan, Plan, is_reachable, make_plan
+from activities.waiting import let_wait, noted, placed_in, say_waiting, waiting_in, what_may_wait
 from domain.lifecycle import FulfillmentState, deadline_after
 from domain.order_state import AddedLine
 from domain.orders import SYSTEM, Actor, ChangeKind, Frozen, PlaceOrder
@@ -82,6 +84,7 @@ class Amend(Frozen):
     removed: tuple[tuple[int, int], ...] = ()
     added: tuple[AddedLine, ...] = ()
     wanted: tuple[tuple[int, int], ...] = ()  # to be sourced
+    may_wait: tuple[tuple[int, int], ...] = ()  # of these, where item and customer allow it
     barred: tuple[tuple[str, str], ...] = ()
     no_longer_owed_minor: tuple[tuple[int, int], ...] = ()  # line number, amount cancelled so far
     owed_before_minor: int
@@ -93,13 +96,21 @@ class Amend(Frozen):
 
 
 class Amended(Frozen):
-    """The change is done. Without `reserved_until` nothing had to be sourced."""
+    """The change is done. Without `promised_until` nothing had to be sourced, without `reserved_until` nothing is held.
+
+    What no node has and may wait is `waiting`.
+    """
 
     kind: Literal["amended"] = "amended"
     placements: tuple[HeldAt, ...] = ()
     reserved_until: datetime | None = None
     promised_by: date | None = None
     promised_until: datetime | None = None
+    waiting: tuple[tuple[int, int], ...] = ()  # for supply: line number, units
+    waits_since: datetime | None = None
+    waits_until: datetime | None = None
+    placed_by: date | None = None  # by when what is held arrives
+    placed_until: datetime | None = None
     version: int
 
 
@@ -323,8 +334,18 @@ async def _carry_out(change: OrderChange, ask: Amend) -> Amended:
     await amendments.put(connection, order_id, _row(ask), change.now)
     await amendments.decide(connection, order_id, ask.command_id, "confirmed", None, change.now)
     if ask.command:
-        change.settle_command(ask.command.record(), ask.actor)
+        change.settle_command(_answered(ask.command, result).record(), ask.actor)
     return result
+
+
+def _answered(command: CommandRef, done: Amended) -> CommandRef:
+    """The command with what came of it: where the units are, and by when they arrive."""
+    if done.promised_by is None:
+        return command
+    told = done.model_dump(mode="json", include={"promised_by", "waiting", "waits_until"})
+    nodes = sorted({unit.node_id for unit in done.placements})
+    outcome = {**json.loads(command.outcome_json), **told, "nodes": nodes}
+    return command.model_copy(update={"outcome_json": json.dumps(outcome)})
 
 
 async def _use_address(change: OrderChange, ask: Amend) -> None:
@@ -384,7 +405,9 @@ async def _plan(change: OrderChange, ask: Amend) -> Plan:
         _NotPossible: there is no plan, or none for that day.
     """
     named = await stock.load_rules(change.connection, ask.order.channel)
-    plan = await make_plan(change.connection, ask.order, ask.wanted, named, ask.barred)
+    allowed = await what_may_wait(change, ask.order) if ask.may_wait else NOBODY_WAITS
+    may_wait = allowed._replace(most=dict(ask.may_wait))
+    plan = await make_plan(change.connection, ask.order, ask.wanted, named, ask.barred, may_wait)
     if isinstance(plan, NoPlan):
         raise _NotPossible(plan, change.version)
     if ask.requested_by and plan.promised_by > ask.requested_by:
@@ -395,21 +418,35 @@ async def _plan(change: OrderChange, ask: Amend) -> Plan:
 
 async def _hold(change: OrderChange, ask: Amend, plan: Plan) -> Amended:
     connection, order_id = change.connection, change.order_id
-    until = change.now + timedelta(seconds=change.rules.reservation_limit_s)
-    until = max(until, await holds.kept_until(connection, order_id, change.now) or until)
-    await stock.hold(connection, order_id, ask.generation, until, plan.held)
-    units = [(line_no, quantity) for line_no, _, _, quantity in plan.held]
-    await move_lines(connection, order_id, Bucket.OPEN, Bucket.RESERVED, units)
-    await stock.hold_until(connection, order_id, until)
-    await acceptance.record_decision(connection, order_id, "sourcing", ask.generation, plan.ruleset, plan.record)
+    until = await _hold_units(change, ask, plan) if plan.held else None
+    waiting = await let_wait(change, plan)
+    record = noted(plan.record, plan, waiting)
+    await acceptance.record_decision(connection, order_id, "sourcing", ask.generation, plan.ruleset, record)
+    say_waiting(change, waiting, plan)
     promised_by, promised_until = await _promise(change, ask, plan)
     return Amended(
         placements=tuple(HeldAt(line_no, node, q) for line_no, _, node, q in plan.held),
         reserved_until=until,
         promised_by=promised_by,
         promised_until=promised_until,
+        waiting=waiting.units,
+        waits_since=waiting.since,
+        waits_until=waiting.until,
+        placed_by=plan.placed_by,
+        placed_until=plan.placed_until,
         version=0,
     )
+
+
+async def _hold_units(change: OrderChange, ask: Amend, plan: Plan) -> datetime:
+    connection, order_id = change.connection, change.order_id
+    until = change.now + timedelta(seconds=change.rules.reservation_limit_s)
+    until = max(until, await holds.kept_until(connection, order_id, change.now) or until)
+    await stock.hold(connection, order_id, ask.generation, until, plan.held)
+    units = [(line_no, quantity) for line_no, _, _, quantity in plan.held]
+    await move_lines(connection, order_id, Bucket.OPEN, Bucket.RESERVED, units)
+    await stock.hold_until(connection, order_id, until)
+    return until
 
 
 async def _promise(change: OrderChange, ask: Amend, plan: Plan) -> tuple[date, datetime]:
@@ -452,11 +489,20 @@ async def _recorded(change: OrderChange, ask: Amend) -> Amended:
         return Amended(version=change.version)
     held = await stock.held_units(change.connection, change.order_id, ask.generation)
     row = await acceptance.recorded_outcome(change.connection, change.order_id)
+    number = ask.generation
+    record = await acceptance.recorded_decision(change.connection, change.order_id, "sourcing", number) or {}
+    waiting = waiting_in(record)
+    placed = placed_in(record, row["promised_by"], row["promised_until"])
     return Amended(
         placements=tuple(HeldAt(line_no, node, q) for line_no, _, node, q in held),
-        reserved_until=row["reserved_until"],
+        reserved_until=row["reserved_until"] if held else None,
         promised_by=row["promised_by"],
         promised_until=row["promised_until"],
+        waiting=waiting.units,
+        waits_since=waiting.since,
+        waits_until=waiting.until,
+        placed_by=placed[0],
+        placed_until=placed[1],
         version=change.version,
     )
 

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from domain.sourcing import (
     SourcingAsk,
     SourcingPlan,
     SourcingRules,
+    Unfilled,
     canonical,
     could_ship_with_lanes,
     plan_sourcing,
@@ -46,10 +48,16 @@ class Plan:
 
 
 class MayWait(NamedTuple):
-    """The SKUs whose units may wait for supply, and for how long at most."""
+    """The SKUs whose units may wait for supply, and for how long at most. `most`: so many units of each line only."""
 
     skus: frozenset[str]
     limit_s: int
+    most: Mapping[int, int] | None = None
+
+    def allows(self, short: Unfilled) -> bool:
+        """Whether what is missing of a line may wait."""
+        units = short.requested - short.available
+        return short.sku in self.skus and (self.most is None or units <= self.most.get(short.line_no, 0))
 
 
 NOBODY_WAITS = MayWait(frozenset(), 0)
@@ -96,13 +104,13 @@ async def make_plan(
     plan = plan_sourcing(ask)
     if not plan.unfilled:
         return _plan(plan, ask, promises, rules)
-    if all(unfilled.sku in may_wait.skus for unfilled in plan.unfilled) and not could_ship_with_lanes(ask):
+    if all(may_wait.allows(unfilled) for unfilled in plan.unfilled) and not could_ship_with_lanes(ask):
         later = _promises(network, rules["promise"][1], timedelta(seconds=may_wait.limit_s))
         if later:
             return _plan(
                 plan, ask, promises, rules, latest(list(later.values())), together=order.split is Split.TOGETHER
             )
-    return _shortage(plan, ask, may_wait.skus)
+    return _shortage(plan, ask, may_wait)
 
 
 async def is_reachable(connection: AsyncConnection, order: PlaceOrder, rules: Rules) -> bool:
@@ -127,9 +135,9 @@ async def _free_stock(
     return leave_to_others(atp, nodes, wanted, ahead, rules.sourcing_minimum)
 
 
-def _shortage(plan: SourcingPlan, ask: SourcingAsk, may_wait: frozenset[str]) -> NoPlan:
+def _shortage(plan: SourcingPlan, ask: SourcingAsk, may_wait: MayWait) -> NoPlan:
     """What is missing and cannot wait: units, or only a way from the nodes that have them to the destination."""
-    missing = [u for u in plan.unfilled if u.sku not in may_wait] or plan.unfilled
+    missing = [u for u in plan.unfilled if not may_wait.allows(u)] or plan.unfilled
     short = tuple((u.line_no, u.sku, u.requested, u.available) for u in missing)
     count = f"{len(short)} of {len(ask.demand)} lines"
     if could_ship_with_lanes(ask):

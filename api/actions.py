@@ -8,7 +8,7 @@ from typing import Any
 
 from api.hold_actions import hold_actions
 from domain.lifecycle import FulfillmentState, PaymentState
-from domain.offers import Offer, Standing, offers
+from domain.offers import Offer, Standing, cancel_ways, offers
 from domain.orders import ChangeKind, OrderRules
 from domain.permissions import Principal, acting_role, may
 from domain.quantities import AT_THE_NODE, Bucket
@@ -34,10 +34,10 @@ def _changes(
     role = acting_role(principal, operation)
     if role is None:
         return []
-    return [_offered(offer) for kind in kinds for offer in offers(standing, kind, role)]
+    return [_offered(standing, role, offer) for kind in kinds for offer in offers(standing, kind, role)]
 
 
-def _offered(offer: Offer) -> dict[str, Any]:
+def _offered(standing: Standing, role: str, offer: Offer) -> dict[str, Any]:
     cancels = offer.change is ChangeKind.CANCEL
     lines = [{"line": number, "quantity": quantity} for number, quantity in offer.lines]
     action: dict[str, Any] = {"action": "cancel" if cancels else "amend", "available": offer.available}
@@ -46,7 +46,8 @@ def _offered(offer: Offer) -> dict[str, Any]:
     if lines or cancels:
         action["lines"] = lines
     if offer.available:
-        return {**action, "until_stage": offer.until}
+        ways = {"options": cancel_ways(standing, role, offer)._asdict()} if cancels else {}
+        return {**action, "until_stage": offer.until, **ways}
     return {**action, "reason": offer.reason, "detail": offer.detail, "alternative": offer.alternative}
 
 
@@ -60,7 +61,18 @@ def _standing(order: dict[str, Any]) -> Standing:
         stopping=_stopping(order),
         amending=order["amending"],
         declined=declined,
+        secured=_secured(order),
     )
+
+
+def _secured(order: dict[str, Any]) -> bool:
+    """Whether what is owed is authorized or taken, as the order would ask before it keeps some of it."""
+    secured = sum(
+        (tender["captured_minor"] if tender["state"] == PaymentState.VOIDED else tender["authorized_minor"])
+        - tender["refunded_minor"]
+        for tender in order["tenders"]
+    )
+    return bool(order["owed_minor"] <= secured)
 
 
 def _stopping(order: dict[str, Any]) -> dict[int, dict[Bucket, int]]:

@@ -5,12 +5,30 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from api.answers import Answer, Refusal
-from api.schemas import Body, ShipTo
+from api.schemas import Body, Minor, ShipTo
 from api.text_rules import Reference
 from domain.amendment import MAX_CHANGES, AddLine, SetQuantity, SetRequestedBy, SetServiceLevel, Substitute
-from domain.orders import HoldReason
+from domain.orders import MAX_LINES, HoldReason
 
 AMENDMENT = {"changes": [{"op": "set_quantity", "line": 2, "quantity": 5}], "reason": "customer_request"}
+
+
+class LineTaxIn(Body):
+    """The tax of all units of a line that have not left once the order is changed."""
+
+    line: Annotated[int, Field(ge=1, le=MAX_LINES, strict=True)]
+    tax_minor: Minor
+
+
+class NewTaxIn(Body):
+    """What the storefront's tax is at the new address, in minor units of the order's `currency`.
+
+    Of what has not left only: `lines` per line, `shipping_tax_minor` of its shipping. What is not named stays as it is.
+    """
+
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+    lines: Annotated[tuple[LineTaxIn, ...], Field(max_length=MAX_LINES)] = ()
+    shipping_tax_minor: Minor | None = None
 
 
 class SetShipToIn(Body):
@@ -18,6 +36,7 @@ class SetShipToIn(Body):
 
     op: Literal["set_ship_to"] = "set_ship_to"
     ship_to: ShipTo
+    tax: NewTaxIn | None = None
 
 
 ChangeIn = Annotated[
@@ -57,6 +76,15 @@ class AmendmentMoney(Answer):
     additional_authorization_minor: int
 
 
+class WaitingOut(Answer):
+    """Units of a line (the new one, where a line got more) that no node has: they wait for supply."""
+
+    line: int
+    quantity: int
+    until: str | None
+    expected_by: str | None
+
+
 class Amendment(Answer):
     """A change: requested, confirmed or declined. A declined one left the order as it was."""
 
@@ -70,6 +98,7 @@ class Amendment(Answer):
     lines: tuple[AmendedLineOut, ...] = ()
     money: AmendmentMoney | None = None
     promise: dict[str, str | None] | None = None
+    backordered: tuple[WaitingOut, ...] = ()
     order_version: int | None = None
     refusal: Refusal | None = None
     note: str | None = None
@@ -91,5 +120,6 @@ class AmendmentPlanOut(Answer):
     money: AmendmentMoney | None = None
     promise: dict[str, str | None] | None = None
     sourcing: tuple[dict[str, Any], ...] = ()
+    backordered: tuple[WaitingOut, ...] = ()
     cost_of_change: dict[str, Any] | None = None
     refusal: Refusal | None = None

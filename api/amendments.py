@@ -1,6 +1,7 @@
 """Routes of amendments: an order in flight is changed, all of it or nothing. Owner: service."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import Path
@@ -16,11 +17,12 @@ from api.gateway import Refused
 from api.orders import PRIVATE, OrderId
 from api.placing import city_key
 from api.problems import Finding, Problem, invalid, not_found
-from api.rendering import refusal_of
+from api.rendering import refusal_of, stamp
 from api.routing import COMMAND_PROBLEMS, KEY_HEADER, WAIT_HEADER, Routes
 from domain.amendment import Change, SetShipTo
 from domain.ids import derived_id
 from domain.permissions import actor_of
+from domain.tax_change import NewTax
 from store.amendments import keep_address
 from store.commands import StoredCommand, list_commands
 from store.intake import find_zone
@@ -90,7 +92,8 @@ async def _changes(call: Call, body: AmendOrderIn) -> tuple[Change, ...]:
         if zone_id is None:
             text = "we do not deliver to this country and region"
             raise invalid([Finding(f"/changes/{position}/ship_to", "unknown_destination", text)])
-        found.append(SetShipTo(country=to.country, region=to.region, zone_id=zone_id))
+        tax = NewTax.model_validate(change.tax.model_dump()) if change.tax else None
+        found.append(SetShipTo(country=to.country, region=to.region, zone_id=zone_id, tax=tax))
     return tuple(found)
 
 
@@ -132,6 +135,7 @@ async def _plan(call: Call, head: OrderHead, content: AmendOrder) -> dict[str, A
         "money": told["money"],
         "promise": {"from": told["promise"]["from"], "to": promised},
         "sourcing": sourcing,
+        "backordered": _backordered(tried.waiting, tried.waits_until, promised),
         "cost_of_change": {"nodes_asked": list(said["asked"]), "labels_voided": said["labels"]},
     }
 
@@ -226,8 +230,18 @@ def render_outcome(outcome: dict[str, Any]) -> dict[str, Any]:
             "additional_authorization_minor": outcome["additional_authorization_minor"],
         },
         "promise": {"from": outcome["promised_before"], "to": outcome["promised_by"]},
+        "backordered": _backordered(outcome.get("waiting", ()), outcome.get("waits_until"), outcome["promised_by"]),
         "order_version": outcome["order_version"],
     }
     if outcome["state"] == "declined":
         noun["refusal"] = refusal_of(outcome)
     return noun
+
+
+def _backordered(
+    waiting: Sequence[tuple[int, int]], until: datetime | str | None, expected_by: str | None
+) -> list[dict[str, Any]]:
+    """What is not in stock and waits for supply: until when at most, and by when it arrives at the latest."""
+    return [
+        {"line": line, "quantity": units, "until": stamp(until), "expected_by": expected_by} for line, units in waiting
+    ]

@@ -233,6 +233,14 @@ class Hold(Answer):
     note: str | None = None
 
 
+class CancelOptions(Answer):
+    """The values that the caller may give to the options of a cancellation, for all of the offered units."""
+
+    restock: list[bool]
+    refund: list[str]
+    all_or_nothing: list[bool]  # true: nothing would be refused
+
+
 class Action(Answer):
     """Something the caller may do, or why not now and what instead."""
 
@@ -241,6 +249,7 @@ class Action(Answer):
     change: str | None = None  # which kind of `amend`
     until_stage: str | None = None  # possible until the units have passed this stage
     lines: list[PartLine] = []
+    options: CancelOptions | None = None  # of `cancel`
     tender_id: str | None = None
     hold_id: str | None = None
     reason: str | None = None

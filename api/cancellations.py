@@ -13,7 +13,7 @@ from api.front import Call, CurrentCall
 from api.gateway import Refused
 from api.orders import PRIVATE, OrderId, etag
 from api.problems import Problem, not_found
-from api.rendering import cancellation_id, render_cancel_outcome, render_cancellation
+from api.rendering import ALTERNATIVES, cancellation_id, render_cancel_outcome, render_cancellation
 from api.routing import COMMAND_PROBLEMS, KEY_HEADER, WAIT_HEADER, Routes
 from api.schemas import AddTender, RequestCancellation
 from domain.ids import new_id
@@ -78,6 +78,7 @@ async def request(call: CurrentCall, order_id: OrderId) -> Response:
         lines=lines,
         restock=body.restock,
         refund=body.refund,
+        all_or_nothing=body.all_or_nothing,
         actor=actor_of(call.principal, call.operation_id),
     )
     message = Message("cancel", "cancel", command_id, content)
@@ -92,7 +93,8 @@ async def request(call: CurrentCall, order_id: OrderId) -> Response:
 async def _plan(call: Call, head: OrderHead, lines: tuple[LineUnits, ...], body: RequestCancellation) -> dict[str, Any]:
     """What the order's own rules say about cancelling it now."""
     role = actor_of(call.principal, call.operation_id).role
-    said = await previewed(call, head, "preview_cancel", lines, role, body.restock, body.refund)
+    wish = (lines, role, body.restock, body.refund, body.all_or_nothing)
+    said = await previewed(call, head, "preview_cancel", *wish)
     base: dict[str, Any] = {"dry_run": True, "order_version": head.version}
     if isinstance(said, Refused):
         return {**base, **not_allowed(said)}
@@ -109,6 +111,10 @@ def _planned(plan: dict[str, Any], row: dict[str, Any], body: RequestCancellatio
     for outcome, parts in (("immediate", plan["at_once"]), ("needs_node", plan["asked"])):
         for part, units in parts:
             lines += [{"line": n, "quantity": q, "outcome": outcome, "node": nodes.get(part)} for n, q in units]
+    refused = (("handed_over", "already_handed_over"), ("stopping", "cancellation_in_progress"))
+    for name, reason in refused:
+        why = {"outcome": "refused", "reason": reason, "alternative": ALTERNATIVES.get(reason)}
+        lines += [{"line": n, "quantity": q, **why} for n, q in plan[name]]
     money = _planned_money(plan, row, body)
     return {"lines": sorted(lines, key=lambda line: line["line"]), "restock": body.restock, "money": money}
 

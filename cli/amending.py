@@ -19,6 +19,7 @@ from cli.target import ApiKey, ApiUrl, call_api
 _POLL_S = 0.5
 _SET = re.compile(r"(\d+)=(\d+)")
 _ADD = re.compile(r"([^=@]+)=(\d+)@(\d+)")
+_TAX = re.compile(r"(\d+|shipping)=(\d+)")
 _SERVICE = re.compile(r"([a-z]+)(?:@(\d+))?")
 _SUBSTITUTE = re.compile(r"(\d+)=([^@]+)(?:@(\d+))?")
 
@@ -38,6 +39,14 @@ def amend(  # noqa: PLR0917 - each option is a parameter
     ship_to: Annotated[
         Path | None, typer.Option(help="Another address: a JSON file as `ship_to` of an order, `-` for standard input.")
     ] = None,
+    tax: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="The tax at the new address of what has not left, in minor units: NUMBER=AMOUNT per line, and "
+            "shipping=AMOUNT."
+        ),
+    ] = None,
+    currency: Annotated[str | None, typer.Option(help="The currency of --tax, like USD.")] = None,
     service: Annotated[
         str | None, typer.Option(help="standard or express, or with its price of shipping as LEVEL@PRICE.")
     ] = None,
@@ -52,7 +61,8 @@ def amend(  # noqa: PLR0917 - each option is a parameter
 ) -> None:
     """Change an order in flight: all of it or nothing. What it costs more is authorized first."""
     with refusals(as_json):
-        changes = wanted_changes(set_ or (), add or (), substitute or (), service, by, ship_to)
+        moved = address_change(ship_to, tax or (), currency)
+        changes = wanted_changes(set_ or (), add or (), substitute or (), service, by, moved)
         body = {"changes": changes, "reason": reason}
         if dry_run:
             plan = call_api(lambda c: c.preview_amend(reference(order), body), api_url, api_key)
@@ -75,7 +85,7 @@ def wanted_changes(
     substitutes: Sequence[str],
     service: str | None,
     by: str | None,
-    ship_to: Path | None = None,
+    moved: dict[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """The changes as the API takes them.
 
@@ -90,8 +100,8 @@ def wanted_changes(
     for line, sku, price in (_read(_SUBSTITUTE, text, "NUMBER=SKU or NUMBER=SKU@PRICE") for text in substitutes):
         priced = {"unit_price_minor": int(price)} if price else {}
         changes.append({"op": "substitute", "line": int(line), "sku": sku, **priced})
-    if ship_to:
-        changes.append({"op": "set_ship_to", "ship_to": json_file(ship_to, "an address")})
+    if moved:
+        changes.append(moved)
     if service:
         level, price = _read(_SERVICE, service, "LEVEL or LEVEL@PRICE")
         priced = {"shipping_minor": int(price)} if price else {}
@@ -101,6 +111,30 @@ def wanted_changes(
     if not changes:
         raise WantedError("nothing to change: name --set, --add, --substitute, --ship-to, --service or --by")
     return changes
+
+
+def address_change(ship_to: Path | None, taxes: Sequence[str], currency: str | None) -> dict[str, Any] | None:
+    """Another address as the API takes it, with the tax there; None where none is named.
+
+    Raises:
+        WantedError: a tax does not read as it should, or is named without an address or a currency.
+    """
+    if not ship_to:
+        if taxes or currency:
+            raise WantedError("--tax is the tax at another address: name it with --ship-to")
+        return None
+    change: dict[str, Any] = {"op": "set_ship_to", "ship_to": json_file(ship_to, "an address")}
+    named = [_read(_TAX, text, "NUMBER=AMOUNT or shipping=AMOUNT") for text in taxes]
+    if not named:
+        return change
+    if not currency:
+        raise WantedError("--tax needs --currency: minor units of what?")
+    shipping = [int(amount) for line, amount in named if line == "shipping"]
+    if len(shipping) > 1:
+        raise WantedError("the tax of shipping is named twice")
+    lines = [{"line": int(line), "tax_minor": int(amount)} for line, amount in named if line != "shipping"]
+    tax = {"currency": currency, "lines": lines, **({"shipping_tax_minor": shipping[0]} if shipping else {})}
+    return {**change, "tax": tax}
 
 
 def amendment_text(done: AmendmentView) -> str:
@@ -115,6 +149,9 @@ def amendment_text(done: AmendmentView) -> str:
         lines += [f"   of it {word} {delta:+}" for word, delta in deltas if delta]
     if done.promise and done.promise["to"]:
         lines.append(f"   promised by {done.promise['to']}")
+    lines += [
+        f"   line {one['line']}: {one['quantity']} wait for supply until {one['until']}" for one in done.backordered
+    ]
     if done.refusal:
         lines.append(f"   {refusal_text(done.refusal)}")
     return "\n".join(lines)

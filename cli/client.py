@@ -105,6 +105,7 @@ class AmendmentView(View):
     lines: list[Json] = []
     money: Json | None = None
     promise: Json | None = None
+    backordered: list[Json] = []
     refusal: Json | None = None
 
 

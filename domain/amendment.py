@@ -11,7 +11,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from domain.cancellation import CancellationInProgress, CancellationPlan, LineUnits, UnknownLine, plan_cancellation
+from domain.backorders import may_wait_after
+from domain.cancellation import (
+    CancellationPlan,
+    LineUnits,
+    UnknownLine,
+    check_no_node_is_asked,
+    plan_cancellation,
+)
 from domain.cut_offs import check_cut_off, furthest
 from domain.ended import LINKED_ORDER, NOTHING_UNDER_WAY
 from domain.holds import OrderOver
@@ -33,8 +40,10 @@ from domain.orders import (
 from domain.permissions import Role, role_of
 from domain.quantities import AT_THE_NODE, BEFORE_HAND_OVER, Bucket, units_per_line
 from domain.refusals import OrderRuleError
+from domain.repricing import Prices, fitting, repriced
 from domain.shares import LineShares
-from domain.shipping_price import Shipping, reprice, shipping_at, shipping_of
+from domain.shipping_price import Shipping, shipping_at, shipping_of
+from domain.tax_change import NewTax, check_currency
 
 LineNo = Annotated[int, Field(ge=1, le=MAX_LINES, strict=True)]
 SkuText = Annotated[str, Field(min_length=1, max_length=64)]
@@ -72,12 +81,16 @@ class Substitute(Frozen):
 
 
 class SetShipTo(Frozen):
-    """Another destination. The address itself is in the vault, under the id of the command."""
+    """Another destination. The address itself is in the vault, under the id of the command.
+
+    With `tax` what has not left is taxed as at the new address; without it the frozen shares stay.
+    """
 
     op: Literal["set_ship_to"] = "set_ship_to"
     country: str
     region: str
     zone_id: str
+    tax: NewTax | None = None
 
 
 class SetServiceLevel(Frozen):
@@ -133,12 +146,6 @@ class NothingWouldBeLeft(OrderRuleError):
     alternative = "cancel"
 
 
-class TooManyLines(OrderRuleError):
-    """The order would have more lines than an order may have."""
-
-    code = "too_many_lines"
-
-
 class SentInstead(OrderRuleError):
     """The line stands for units that did not arrive: it has no price of its own."""
 
@@ -160,15 +167,9 @@ class RequestedDateNotPossible(OrderRuleError):
 
 
 class PriceNotAllowed(OrderRuleError):
-    """Customers do not name prices."""
+    """Customers name neither prices nor taxes."""
 
     code = "price_not_allowed"
-
-
-class LineHeld(OrderRuleError):
-    """A hold stands on a line whose shipping would cost something else; it is ended first."""
-
-    code = "line_held"
 
 
 class OrderMoved(OrderRuleError):
@@ -189,6 +190,7 @@ class AmendmentPlan(Frozen):
     moved: tuple[LineUnits, ...] = ()
     taken: CancellationPlan | None = None
     added: tuple[AddedLine, ...] = ()
+    may_wait: tuple[LineUnits, ...] = ()  # for supply, at most, where no node has them
     requested_by: date | None = None
     owed_before_minor: int
     owed_after_minor: int
@@ -220,9 +222,8 @@ def plan_amendment(state: OrderState, changes: Sequence[Change], actor: Actor | 
     _check_prices(changes, actor)
     removed = units_per_line(unit for change in changes for unit in _removed(state, change))
     added = _all_added(state, changes)
-    shipping = _shipping_after(state, changes)
-    if shipping != shipping_of(state.order):
-        removed, added = _repriced(state, removed, added, shipping)
+    new = added
+    removed, added, shipping, waited = repriced(state, removed, new, _prices_after(state, changes))
     order = _order_after(state, changes, added, shipping)
     moved = _moved(state, changes, order, removed, added)
     taken = _taken(state, removed, moved, spared=_spared(state, order, removed, added))
@@ -238,6 +239,8 @@ def plan_amendment(state: OrderState, changes: Sequence[Change], actor: Actor | 
         raise NothingWouldBeLeft("this would cancel all that has not left")
     _check_requested(state, requested, moved, added)
     removed_units = tuple(removed.items())
+    together = _goes_together(order, added)
+    along = (*moved, *((one.line.line_no, one.line.quantity) for one in added)) if together else ()
     owed_after = state.owed_minor - _value(state, removed) + sum(one.shares.total_minor for one in added)
     return AmendmentPlan(
         order=order,
@@ -246,6 +249,7 @@ def plan_amendment(state: OrderState, changes: Sequence[Change], actor: Actor | 
         moved=moved,
         taken=taken,
         added=added,
+        may_wait=may_wait_after(state, new, waited, along),
         requested_by=requested,
         owed_before_minor=state.owed_minor,
         owed_after_minor=owed_after,
@@ -274,20 +278,29 @@ def amended_quantities(state: OrderState, plan: AmendmentPlan) -> list[tuple[int
 
 
 def _check_conflicts(state: OrderState, changes: Sequence[Change]) -> None:
-    for change in changes:
-        line = state.lines.get(getattr(change, "line", 0))
-        if line is not None and line.replaces_parcel:
+    taxes = [change.tax for change in changes if isinstance(change, SetShipTo) and change.tax]
+    named = [getattr(change, "line", 0) for change in changes] + [line.line for tax in taxes for line in tax.lines]
+    for line in (state.lines[number] for number in named if number in state.lines):
+        if line.replaces_parcel:
             raise SentInstead(f"line {line.line_no} is sent instead of units that did not arrive; it can be cancelled")
     about = [getattr(change, "line", change.op) for change in changes if not isinstance(change, AddLine)]
     if len(about) != len(set(about)):
         raise ConflictingChanges("two changes are about the same line, or the same property of the order")
+    shipping = [
+        change.shipping_tax_minor for change in (*changes, *taxes) if isinstance(change, SetServiceLevel | NewTax)
+    ]
+    if len([amount for amount in shipping if amount is not None]) > 1:
+        raise ConflictingChanges("the tax of shipping is named twice")
 
 
 def _check_prices(changes: Sequence[Change], actor: Actor | None) -> None:
-    named = any(
+    if role_of(actor) != Role.SHOPPER:
+        return
+    if any(isinstance(change, SetShipTo) and change.tax for change in changes):
+        raise PriceNotAllowed("tax is not the customer's to name")
+    if any(
         isinstance(c, SetServiceLevel) and (c.shipping_minor, c.shipping_tax_minor) != (None, None) for c in changes
-    )
-    if named and role_of(actor) == Role.SHOPPER:
+    ):
         raise PriceNotAllowed("the price of shipping is not the customer's to name")
 
 
@@ -365,18 +378,13 @@ def _moved(
     relocated = relocated or papers
     if not relocated and not _goes_together(order, added):
         return ()
-    _check_no_node_is_asked(state)
+    check_no_node_is_asked(state)
     spared = _spared(state, order, removed, added)
     units = (
         (n, line.buckets.of(*BEFORE_HAND_OVER) - removed.get(n, 0) - spared.get(n, 0))
         for n, line in state.lines.items()
     )
     return tuple((n, quantity) for n, quantity in units if quantity > 0)
-
-
-def _check_no_node_is_asked(state: OrderState) -> None:
-    if any(part.being_stopped for part in state.fulfillments.values()):
-        raise CancellationInProgress("a node was asked to stop already; its answer decides")
 
 
 def _goes_together(order: PlaceOrder, added: tuple[AddedLine, ...]) -> bool:
@@ -438,11 +446,11 @@ def _all_added(state: OrderState, changes: Sequence[Change]) -> tuple[AddedLine,
 def _added(state: OrderState, change: Change, number: int) -> AddedLine | None:
     if isinstance(change, SetQuantity):
         more = change.quantity - _wanted_now(state, change.line)
-        return _block(state, change.line, more, _fits(number)) if more > 0 else None
+        return _block(state, change.line, more, fitting(number)) if more > 0 else None
     if isinstance(change, AddLine):
-        return _new_line(change, _fits(number))
+        return _new_line(change, fitting(number))
     if isinstance(change, Substitute):
-        return _substitute(state, change, _fits(number))
+        return _substitute(state, change, fitting(number))
     return None
 
 
@@ -455,43 +463,19 @@ def _shipping_after(state: OrderState, changes: Sequence[Change]) -> Shipping:
     return shipping_of(state.order)
 
 
-def _repriced(
-    state: OrderState, removed: dict[int, int], added: tuple[AddedLine, ...], shipping: Shipping
-) -> tuple[dict[int, int], tuple[AddedLine, ...]]:
-    """Units that have not left get shares of another price of shipping: each line's go on as a line that extends it.
-
-    Raises:
-        LineHeld: a hold on a line would lose its units.
-    """
-    _check_no_node_is_asked(state)
-    left = {n: line.buckets.of(*BEFORE_HAND_OVER) - removed.get(n, 0) for n, line in state.lines.items()}
-    left = {n: units for n, units in left.items() if units > 0}
-    for hold in state.live_holds:
-        if hold.line_no in left:
-            raise LineHeld(f"line {hold.line_no} is held ({hold.hold_id}); its shipping cannot change before that ends")
-    going_on = [
-        _going_on(state, n, units, removed.get(n, 0), len(added) + at) for at, (n, units) in enumerate(left.items())
-    ]
-    whole = (*added, *going_on)
-    gone = sum(line.shares.components_of_first(line.gone).revenue_minor for line in state.lines.values())
-    shares = reprice([one.shares for one in whole], gone, shipping_of(state.order), shipping)
-    priced = tuple(one.model_copy(update={"shares": s}) for one, s in zip(whole, shares, strict=True))
-    return units_per_line([*removed.items(), *left.items()]), priced
-
-
-def _going_on(state: OrderState, line_no: int, units: int, dropped: int, position: int) -> AddedLine:
-    """Units of a line that stay, as a line of their own."""
-    old, number = state.lines[line_no], _fits(max(state.lines) + 1 + position)
-    shares = old.shares.last(old.buckets.cancelled + dropped, units).model_copy(update={"line_no": number})
-    price = _ordered(state, line_no).unit_price_minor
-    line = OrderLine(number, old.sku, units, price, shares.discount_minor, shares.tax_minor)  # type: ignore[arg-type]
-    return AddedLine(line=line, shares=shares, extends=old.extends or line_no)
-
-
-def _fits(number: int) -> int:
-    if number > MAX_LINES:
-        raise TooManyLines(f"an order has at most {MAX_LINES} lines")
-    return number
+def _prices_after(state: OrderState, changes: Sequence[Change]) -> Prices:
+    """What is to be paid for shipping and tax once the order is changed."""
+    tax = next((change.tax for change in changes if isinstance(change, SetShipTo) and change.tax), None)
+    if tax is None:
+        return Prices(_shipping_after(state, changes), {})
+    check_currency(tax, state.order.currency)
+    taxes: dict[int, int] = {}
+    for line in tax.lines:
+        root = _family(state, line.line)[0].line_no
+        if root in taxes:
+            raise ConflictingChanges(f"two taxes are about line {root}, or what extends it")
+        taxes[root] = line.tax_minor
+    return Prices(_shipping_after(state, changes), taxes, tax.shipping_tax_minor)
 
 
 def _block(state: OrderState, line_no: int, units: int, number: int) -> AddedLine:

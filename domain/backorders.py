@@ -12,7 +12,7 @@ from pydantic import StringConstraints
 
 from domain.cancellation import LineUnits
 from domain.holds import keeps_back
-from domain.order_state import OrderState
+from domain.order_state import AddedLine, OrderState
 from domain.orders import Actor, Backorder, Frozen, OrderRules, Split
 from domain.quantities import BEFORE_HAND_OVER
 from domain.refusals import OrderRuleError
@@ -42,6 +42,21 @@ def may_wait(state: OrderState) -> bool:
     if state.order.split is not Split.TOGETHER:
         return True
     return state.quantities.open == state.quantities.of(*BEFORE_HAND_OVER)
+
+
+def may_wait_after(
+    state: OrderState, new: Iterable[AddedLine], going_on: Mapping[int, int], together: Iterable[LineUnits]
+) -> tuple[LineUnits, ...]:
+    """Of a change: the units (line number, units) that may wait, where item and customer allow it.
+
+    What comes in addition may; what takes the place of units, or goes on at another price, as far as they waited
+    before. What is there is not given up for it, but where all goes `together`: then all of it waits along.
+    """
+    most = dict(going_on)
+    for one in new:
+        waited = one.line.quantity if one.replaces is None else state.lines[one.replaces].buckets.backordered
+        most[one.line.line_no] = min(waited, one.line.quantity)
+    return tuple((most | dict(together)).items())
 
 
 def units_to_fill(state: OrderState) -> tuple[LineUnits, ...]:

@@ -49,6 +49,13 @@ class UnknownLine(OrderRuleError):
     code = "unknown_line"
 
 
+class OnlyPartPossible(OrderRuleError):
+    """Some units cannot be cancelled, and all were wanted or none."""
+
+    code = "only_part_possible"
+    alternative = "cancel"
+
+
 class NothingToWriteOff(OrderRuleError):
     """None of these units is in stock anywhere."""
 
@@ -57,13 +64,15 @@ class NothingToWriteOff(OrderRuleError):
 
 
 class CancelOptions(NamedTuple):
-    """What becomes of the goods and of the money.
+    """What becomes of the goods and of the money, and whether a part will do.
 
     Without `restock` the units that a node has are written off; with `refund` none their value is paid all the same.
+    With `all_or_nothing` any unit that is refused refuses all; units that a node is asked for count as possible.
     """
 
     restock: bool = True
     refund: RefundWish = "full"
+    all_or_nothing: bool = False
 
     @property
     def kinds(self) -> tuple[ChangeKind, ...]:
@@ -87,6 +96,8 @@ class CancellationPlan(Frozen):
     held_units: tuple[tuple[int, str, int], ...]  # line number, node, units
     at_once: tuple[PartUnits, ...]  # not sent to their node yet
     asked: tuple[PartUnits, ...]  # their node must agree
+    handed_over: tuple[LineUnits, ...] = ()  # left already; where all that has not left is meant
+    stopping: tuple[LineUnits, ...] = ()  # their node was asked before; likewise
     handed_over_units: int
     value_at_once_minor: int
     value_asked_minor: int
@@ -150,6 +161,8 @@ def plan_cancellation(
         held_units=held,
         at_once=at_once,
         asked=to_ask,
+        handed_over=() if named else _gone(state),
+        stopping=() if named else tuple(units_per_line(u for part in waiting for u in part.lines).items()),
         handed_over_units=state.quantities.of(*WITH_THE_CARRIER, Bucket.DELIVERED),
         value_at_once_minor=0,
         value_asked_minor=0,
@@ -164,9 +177,13 @@ def check_options(state: OrderState, plan: CancellationPlan, options: CancelOpti
     """Whether the plan can be carried out with these options.
 
     Raises:
+        OnlyPartPossible: some units are refused, and a part will not do.
         NothingToWriteOff: no node has any of the units.
         NotCovered: what would be kept is not authorized. Nobody can be made to pay for what is not delivered.
     """
+    left, stopping = (sum(units for _, units in refused) for refused in (plan.handed_over, plan.stopping))
+    if options.all_or_nothing and left + stopping:
+        raise OnlyPartPossible(f"{left} units have left, {stopping} wait for their node's answer: all or nothing")
     if not options.restock and not (plan.held_units or plan.at_once or plan.asked):
         raise NothingToWriteOff("no node has any of these units; they are cancelled without a word about stock")
     if options.refund == "none":
@@ -174,6 +191,16 @@ def check_options(state: OrderState, plan: CancellationPlan, options: CancelOpti
         taken = sum(t.captured_minor - t.refunded_minor + t.capturing_minor for t in state.tenders)
         if secured < state.owed_minor - taken:
             raise NotCovered("the payment does not cover what would be kept; with refund full it can be cancelled")
+
+
+def check_no_node_is_asked(state: OrderState) -> None:
+    """Units whose node was asked to stop are neither here nor there.
+
+    Raises:
+        CancellationInProgress: there are some.
+    """
+    if any(part.being_stopped for part in state.fulfillments.values()):
+        raise CancellationInProgress("a node was asked to stop already; its answer decides")
 
 
 def _by_answer(state: OrderState) -> tuple[list[Fulfillment], list[Fulfillment], list[Fulfillment]]:
@@ -184,6 +211,10 @@ def _by_answer(state: OrderState) -> tuple[list[Fulfillment], list[Fulfillment],
     at_node = [f for f in others if f.stage in AT_THE_NODE or f.in_call]
     at_node.sort(key=lambda f: (Bucket.ALLOCATED, *AT_THE_NODE).index(f.stage))
     return [f for f in others if f not in at_node], at_node, waiting
+
+
+def _gone(state: OrderState) -> tuple[LineUnits, ...]:
+    return tuple((n, line.gone) for n, line in state.lines.items() if line.gone)
 
 
 def _take_from(

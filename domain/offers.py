@@ -10,8 +10,8 @@ from typing import NamedTuple
 from domain.cancellation import HAVE_LEFT
 from domain.cut_offs import STAGES, check_cut_off, furthest, is_within, limit_of
 from domain.ended import LINKED_ORDER, NOTHING_UNDER_WAY
-from domain.orders import Actor, ActorKind, ChangeKind, OrderRules
-from domain.quantities import BEFORE_HAND_OVER, HANDED_OVER, Bucket
+from domain.orders import Actor, ActorKind, ChangeKind, OrderRules, RefundWish
+from domain.quantities import AT_THE_NODE, BEFORE_HAND_OVER, HANDED_OVER, Bucket
 from domain.refusals import OrderRuleError
 
 LineUnits = tuple[int, int]
@@ -32,6 +32,7 @@ class Standing(NamedTuple):
     stopping: Mapping[int, Mapping[Bucket, int]]
     amending: bool = False  # another change is under way
     declined: bool = False  # a payment was declined, and is to be replaced
+    secured: bool = True  # all that is owed is authorized or taken: some of it can be kept
 
 
 class Offer(NamedTuple):
@@ -64,6 +65,45 @@ def offers(standing: Standing, change: ChangeKind, role: str) -> tuple[Offer, ..
     if change in BY_LINE:
         return _by_line(standing, change, role, until)
     return (_whole(standing, change, role, until),)
+
+
+class CancelWays(NamedTuple):
+    """The options with which all units of an offer can be cancelled. The usual one is first."""
+
+    restock: tuple[bool, ...]
+    refund: tuple[RefundWish, ...]
+    all_or_nothing: tuple[bool, ...]  # true: nothing of the order would be refused
+
+
+def cancel_ways(standing: Standing, role: str, offer: Offer) -> CancelWays:
+    """What somebody in this role may say about the units that can be cancelled, all of them together."""
+    stages = _stages_offered(standing, offer)
+    stocked = any(stage in (Bucket.RESERVED, Bucket.ALLOCATED, *AT_THE_NODE) for stage in stages)
+    may_write_off = stocked and _may(standing, ChangeKind.WRITE_OFF, role, stages)
+    may_keep = standing.secured and _may(standing, ChangeKind.CANCEL_UNREFUNDED, role, stages)
+    all_units = sum(stages.get(b, 0) for stages in standing.lines.values() for b in (*BEFORE_HAND_OVER, *HANDED_OVER))
+    whole = sum(units for _, units in offer.lines) == all_units
+    return CancelWays(
+        restock=(True, False) if may_write_off else (True,),
+        refund=("full", "none") if may_keep else ("full",),
+        all_or_nothing=(False, True) if whole else (False,),
+    )
+
+
+def _stages_offered(standing: Standing, offer: Offer) -> tuple[Bucket, ...]:
+    """Where the units are that are offered."""
+    found = set()
+    for line_no, _ in offer.lines:
+        asked = standing.stopping.get(line_no, {})
+        for stage, units in standing.lines[line_no].items():
+            if offer.until and is_within(stage, offer.until) and units > asked.get(stage, 0):
+                found.add(stage)
+    return tuple(stage for stage in STAGES if stage in found)
+
+
+def _may(standing: Standing, change: ChangeKind, role: str, stages: tuple[Bucket, ...]) -> bool:
+    until = limit_of(standing.rules, change, role).until
+    return until is not None and is_within(furthest(stages), until)
 
 
 def _whole(standing: Standing, change: ChangeKind, role: str, until: Bucket) -> Offer:

@@ -70,5 +70,11 @@ def reprice(
     )
 
 
+def at_the_rate_of(shipping: Shipping, tax_minor: int, price_minor: int) -> Shipping:
+    """Shipping of the whole order with the tax that a part of it has: later changes go by that rate."""
+    tax = _nearest(tax_minor * shipping.price_minor, price_minor) if price_minor else tax_minor
+    return Shipping(shipping.price_minor, tax)
+
+
 def _nearest(amount: int, whole: int) -> int:
     return (2 * amount + whole) // (2 * whole)

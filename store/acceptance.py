@@ -53,12 +53,12 @@ SELECT promised_by, promised_until FROM promises WHERE order_id = :order_id
 """)
 _RE_PROMISE = text("""
 WITH before AS (
-  UPDATE promises SET live = false WHERE order_id = :order_id AND promise_no = 1 AND live RETURNING version)
+  UPDATE promises SET live = false WHERE order_id = :order_id AND live RETURNING version)
 INSERT INTO promises (order_id, promise_no, version, promised_by, promised_until, zone_name, cause, notice_event, steps,
                       ruleset)
-SELECT :order_id, 1, max(version) + 1, :promised_by, :promised_until, :zone_name, :cause, :notice_event,
+SELECT :order_id, promise_no, version + 1, :promised_by, :promised_until, :zone_name, :cause, :notice_event,
        CAST(:steps AS jsonb), :ruleset
-  FROM promises WHERE order_id = :order_id AND promise_no = 1
+  FROM promises WHERE order_id = :order_id ORDER BY promise_no DESC, version DESC LIMIT 1
 """)
 
 _DECISION = text("""

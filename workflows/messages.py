@@ -82,7 +82,8 @@ class LineUnits(NamedTuple):
 class CancelOrder(Frozen):
     """Cancel units of lines; with no lines named, everything that has not left yet.
 
-    Without `restock` what a node has of them is written off; with `refund` none the customer pays for them.
+    Without `restock` what a node has of them is written off; with `refund` none the customer pays for them. With
+    `all_or_nothing` it is refused where some of it has left, or is being stopped already.
     """
 
     command_id: CommandKey
@@ -90,6 +91,7 @@ class CancelOrder(Frozen):
     lines: tuple[LineUnits, ...] = Field(default=(), max_length=MAX_LINES)
     restock: Annotated[bool, Field(strict=True)] = True
     refund: RefundWish = "full"
+    all_or_nothing: Annotated[bool, Field(strict=True)] = False
     actor: Actor | None = None
 
 
@@ -172,7 +174,7 @@ AmendmentState = Literal["confirmed", "declined"]
 class AmendOutcome(Frozen):
     """What became of a change. Declined: the order is as before. Amounts in minor units.
 
-    `lines_short` names what no node has: line, SKU, requested, available.
+    `lines_short` names what no node has: line, SKU, requested, available; `waiting` what is waited for: line, units.
     """
 
     amendment_id: str
@@ -189,6 +191,8 @@ class AmendOutcome(Frozen):
     promised_before: str | None = None
     promised_by: str | None = None
     nodes: tuple[str, ...] = ()
+    waiting: tuple[tuple[int, int], ...] = ()
+    waits_until: datetime | None = None
     decline_code: str | None = None
     order_version: int
 

@@ -340,7 +340,8 @@ class OrderAmending(OrderPaying):
             raise NotPossible(said)
         nodes = tuple(sorted({unit.node_id for unit in said.placements}))
         promised = str(said.promised_by) if said.promised_by else outcome.promised_by
-        return outcome.model_copy(update={"promised_by": promised, "nodes": nodes, "order_version": self.s.version})
+        told = {"promised_by": promised, "nodes": nodes, "waiting": said.waiting, "waits_until": said.waits_until}
+        return outcome.model_copy(update={**told, "order_version": self.s.version})
 
     def _note_change(self, plan: AmendmentPlan, ask: Amend, done: Amended) -> None:
         """Synchronous: what the database has is what the order knows."""
@@ -355,9 +356,10 @@ class OrderAmending(OrderPaying):
         self.s.order = plan.order
         self.s.requested_by = plan.requested_by or self.s.requested_by
         self.s.changed_at = workflow.now()
-        if done.reserved_until is not None:
+        if done.promised_until is not None:
             self.s.generation = ask.generation
             self._note_held(done.placements, done.reserved_until)
+            self.s.place_by(done.placed_by, done.placed_until)
             self.s.promised_by, self.s.promised_until = done.promised_by, done.promised_until
             self.s.current_by = self.s.current_until = None
             self.s.promise_state = "on_track"
@@ -430,6 +432,7 @@ class OrderAmending(OrderPaying):
             removed=plan.removed,
             added=plan.added,
             wanted=plan.wanted,
+            may_wait=plan.may_wait,
             barred=self.s.barred,
             no_longer_owed_minor=self._owed_less_by(plan),
             owed_before_minor=plan.owed_before_minor,

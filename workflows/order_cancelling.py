@@ -76,7 +76,8 @@ class OrderCancelling(OrderRefunding):
         name="cancel",
         description="Cancel what has not left, all of it or `lines` as [line number, units]. "
         '`{"command_id": "my-id", "reason": "changed_mind", "lines": [[1, 2]]}`. `"restock": false` writes the goods '
-        'off, `"refund": "none"` keeps the money. Preview first: query `preview_cancel`',
+        'off, `"refund": "none"` keeps the money, `"all_or_nothing": true` refuses a part. Preview first: query '
+        "`preview_cancel`",
     )
     async def cancel(self, command: CancelOrder) -> CancelOutcome:
         """Cancel what has not left."""
@@ -108,7 +109,7 @@ class OrderCancelling(OrderRefunding):
             OrderRuleError: nothing of this can be cancelled, or not by this actor.
         """
         plan = plan_cancellation(self.s, command.lines, only)
-        options = CancelOptions(command.restock, command.refund)
+        options = CancelOptions(command.restock, command.refund, command.all_or_nothing)
         for kind in options.kinds:
             check_cut_off(self.s.rules, kind, actor, furthest(plan.stages(self.s)))
         check_options(self.s, plan, options)
@@ -382,10 +383,13 @@ class OrderCancelling(OrderRefunding):
         role: str | None = None,
         restock: bool = True,
         refund: RefundWish = "full",
+        all_or_nothing: bool = False,
     ) -> CancellationPlan | CancelRefused:
         """The plan that `cancel` would carry out now for somebody in this role, or its refusal."""
         who = Actor(kind=ActorKind.PERSON, id="preview", role=role) if role else OPERATOR
-        wish = CancelOrder(command_id="preview", lines=lines, restock=restock, refund=refund)
+        wish = CancelOrder(
+            command_id="preview", lines=lines, restock=restock, refund=refund, all_or_nothing=all_or_nothing
+        )
         try:
             return self._plan_cancel(wish, who)
         except OrderRuleError as refusal:

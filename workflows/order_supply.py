@@ -11,9 +11,11 @@ from workflows.order_base import Due
 from workflows.order_desk import takes_anything, validated
 
 with workflow.unsafe.imports_passed_through():
+    from activities.amendments import Amend, Amended
     from activities.contract import CommandRef
     from activities.stock import StockReserved
     from activities.supply import FillAsk, SupplyActivities, SupplyTaken
+    from domain.amendment import AmendmentPlan
     from domain.backorders import SupplyArrived, check_waits_for, lifted, units_to_fill, units_to_give_up
     from domain.orders import SYSTEM, Actor, CancelReason, PlaceOrder
     from domain.quantities import Bucket
@@ -117,6 +119,13 @@ class OrderSupply(OrderAmending):
         self.s.place_by(outcome.placed_by, outcome.placed_until)
         if outcome.waits_since is not None and outcome.waits_until is not None:
             self.s.wait_for_supply(outcome.waiting, outcome.waits_since, outcome.waits_until)
+            self._look_again_later()
+
+    def _note_change(self, plan: AmendmentPlan, ask: Amend, done: Amended) -> None:
+        """Synchronous: what came in addition may wait for supply."""
+        super()._note_change(plan, ask, done)
+        if done.waits_since is not None and done.waits_until is not None:
+            self.s.wait_for_supply(done.waiting, done.waits_since, done.waits_until)
             self._look_again_later()
 
     def _show_waiting(self, outcome: StockReserved) -> None:

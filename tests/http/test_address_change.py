@@ -197,4 +197,6 @@ async def test_an_address_waits_with_its_command_while_nobody_works(idle_desk: F
     assert not [canary for canary in CANARIES if canary.encode() in bytes(row["sealed"])]
     (command,) = await shop.sql("SELECT state, payload FROM commands WHERE order_id = :o", o=order_id)
     assert command["state"] == "received"
-    assert command["payload"]["changes"] == [{"op": "set_ship_to", "country": "US", "region": "MA", "zone_id": "US-MA"}]
+    assert command["payload"]["changes"] == [
+        {"op": "set_ship_to", "country": "US", "region": "MA", "zone_id": "US-MA", "tax": None}
+    ]

@@ -143,6 +143,12 @@ async def test_what_can_be_changed_is_offered_by_the_cut_off_rules_and_role(desk
         "available": True,
         "lines": [{"line": 1, "quantity": 2}],
         "until_stage": "packed",
+        "options": {"restock": [True], "refund": ["full"], "all_or_nothing": [False, True]},
+    }
+    assert service["cancel"]["options"] == {
+        "restock": [True, False],
+        "refund": ["full", "none"],
+        "all_or_nothing": [False, True],
     }
     assert shop["decrease"] == {
         "action": "amend",

@@ -189,3 +189,45 @@ async def test_the_storefront_may_cancel_but_not_keep_or_write_off(desk: FrontDe
         assert (await storefront.post(path, {**ASK, **wrong}, WAIT)).status_code == 422
     assert [one["state"] for one in (await storefront.get(path)).json()["data"]] == ["declined", "declined"]
     assert (await storefront.get(f"/v1/orders/{order['id']}")).json()["totals"]["owed_minor"] == 2500
+
+
+async def test_all_or_nothing_turns_a_part_into_a_conflict(desk: FrontDesk) -> None:
+    """One has left: the plan names it as refused, the wish for all is a 409; a node to be asked refuses nothing."""
+    # given
+    await desk.shop.stocks("ALL-HERE", EAST=1)
+    await desk.shop.stocks("ALL-THERE", MID=1)
+    order = await desk.place(("ALL-HERE", 1), ("ALL-THERE", 1))
+
+    async def at_both() -> dict[str, str]:
+        rows = await desk.shop.sql(
+            "SELECT node_id, fulfillment_id FROM fulfillment_orders WHERE order_id = :o AND stage = 'released'",
+            o=order["id"],
+        )
+        return {row["node_id"]: row["fulfillment_id"] for row in rows} if len(rows) == 2 else {}
+
+    east = (await eventually(at_both))["EAST"]
+    agent = await desk.known("service")
+    path = f"/v1/orders/{order['id']}/cancellations"
+    wish = {**ASK, "all_or_nothing": True}
+    # when
+    whole = (await agent.post(path, {**wish, "dry_run": True})).json()
+    assert (await desk.report(east, "packed"))["status"] == 201
+    await desk.labelled(east)
+    assert (await desk.report(east, "handed_over"))["status"] == 201
+    part = (await agent.post(path, {**ASK, "dry_run": True})).json()
+    tried = (await agent.post(path, {**wish, "dry_run": True})).json()
+    refused = await agent.post(path, wish, WAIT)
+    wrong = await agent.post(path, {**ASK, "all_or_nothing": "yes"}, WAIT)
+    done = await agent.post(path, ASK, WAIT)
+    # then
+    assert [(line["line"], line["outcome"]) for line in whole["lines"]] == [(1, "needs_node"), (2, "needs_node")]
+    gone = {"outcome": "refused", "reason": "already_handed_over", "alternative": "return"}
+    assert part["lines"] == [
+        {"line": 1, "quantity": 1, **gone},
+        {"line": 2, "quantity": 1, "outcome": "needs_node", "node": "MID"},
+    ]
+    assert (tried["allowed"], tried["refusal"]["reason"]) == (False, "only_part_possible")
+    assert (refused.status_code, refused.json()["reason"]) == (409, "only_part_possible")
+    assert refused.json()["detail"] == tried["refusal"]["detail"]
+    assert (wrong.status_code, done.status_code) == (422, 201)
+    assert [line["line"] for line in done.json()["lines"]] == [2]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cli.amending import amendment_text, wanted_changes
+from cli.amending import address_change, amendment_text, wanted_changes
 from cli.bodies import WantedError
 from cli.client import AmendmentView
 from tests.support.front_desk import FrontDesk
@@ -29,14 +29,38 @@ def test_an_address_comes_from_a_file(tmp_path: Path) -> None:
     """A personal thing is not typed into a command line, whose history would keep it."""
     file = tmp_path / "address.json"
     file.write_text('{"name": "Jamie Example", "city": "Boston"}')
-    found = wanted_changes([], [], [], None, None, file)
-    assert found == [{"op": "set_ship_to", "ship_to": {"name": "Jamie Example", "city": "Boston"}}]
+    change = {"op": "set_ship_to", "ship_to": {"name": "Jamie Example", "city": "Boston"}}
+    moved = address_change(file, (), None)
+    assert moved == change
+    assert wanted_changes([], [], [], None, None, moved) == [change]
     for text in ("no json", "[]"):
         file.write_text(text)
         with pytest.raises(WantedError):
-            wanted_changes([], [], [], None, None, file)
+            address_change(file, (), None)
     with pytest.raises(WantedError):
-        wanted_changes([], [], [], None, None, tmp_path / "missing.json")
+        address_change(tmp_path / "missing.json", (), None)
+
+
+def test_a_new_address_may_come_with_its_tax(tmp_path: Path) -> None:
+    """Per line and for shipping, in minor units of a named currency; a tax alone has no address."""
+    file = tmp_path / "address.json"
+    file.write_text('{"city": "Boston"}')
+    moved = address_change(file, ["1=100", "shipping=20", "3=0"], "USD")
+    assert moved is not None
+    assert moved["tax"] == {
+        "currency": "USD",
+        "lines": [{"line": 1, "tax_minor": 100}, {"line": 3, "tax_minor": 0}],
+        "shipping_tax_minor": 20,
+    }
+    wrong: list[tuple[Path | None, list[str], str | None]] = [
+        (None, ["1=100"], "USD"),
+        (file, ["1=100"], None),
+        (file, ["1=1.00"], "USD"),
+        (file, ["shipping=1", "shipping=2"], "USD"),
+    ]
+    for given in wrong:
+        with pytest.raises(WantedError):
+            address_change(*given)
 
 
 def test_a_speed_may_come_with_its_price() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from domain.amendment import SetQuantity, SetShipTo, Substitute
 from domain.ids import derived_id
 from domain.orders import CarrierEventType, HoldBlock, HoldType, NodeTrouble, ReportKind
+from domain.tax_change import LineTax, NewTax
 from tests.support.eventually import eventually
 from tests.support.serving import serving
 from tests.support.shop import ZONE, Order, Shop
@@ -490,6 +491,23 @@ async def amended_at_the_node(shop: Shop) -> Order:
     return order
 
 
+async def amended_to_wait(shop: Shop) -> Order:
+    """Two more are not in stock and wait; a new tax of what waits and what is there; supply comes, all of it ships."""
+    await shop.stocks("LAMP", EAST=2)
+    await shop.lets_wait("LAMP")
+    order = await shop.held(("LAMP", 2))
+    await shop.amend(order, SetQuantity(line=1, quantity=4))
+    tax = NewTax(currency="USD", lines=(LineTax(line=1, tax_minor=80),), shipping_tax_minor=20)
+    await shop.amend(order, SetShipTo(country="US", region="MA", zone_id=ZONE, tax=tax), command_id="amend-2")
+    await shop.unheld(order)
+    await shop.sees_to(order, "EAST")
+    await shop.receives("LAMP", "MID", 2)
+    await shop.supply_arrives(order, "LAMP")
+    await shop.sees_to(order, "MID")
+    await order.handle.result()
+    return order
+
+
 async def lost_reshipped(shop: Shop) -> Order:
     """Lost, sent again, lost again; the third one comes back and is refunded, as a person has chosen."""
     await shop.stocks("LAMP", EAST=3)
@@ -580,6 +598,7 @@ JOURNEYS: dict[str, tuple[Journey, dict[str, Any]]] = {
     "risk_hold": (risk_hold, {}),
     "amended": (amended, {}),
     "amended_at_the_node": (amended_at_the_node, {}),
+    "amended_to_wait": (amended_to_wait, {}),
     "lost_reshipped": (lost_reshipped, {}),
     "lost_refunded": (lost_refunded, {"carrier_silence_s": 2, "carrier_trouble": ASK_IN_VAIN}),
     "lost_and_gone": (lost_and_gone, {}),

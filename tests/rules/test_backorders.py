@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.amendment import SetQuantity, SetServiceLevel, Substitute, plan_amendment
+from domain.amendment import (
+    AddLine,
+    Change,
+    SetQuantity,
+    SetServiceLevel,
+    SetShipTo,
+    Substitute,
+    plan_amendment,
+)
 from domain.backorders import (
     NothingWaits,
     agrees_to_wait,
@@ -22,9 +30,11 @@ from domain.cut_offs import standard
 from domain.holds import HoldAsk, new_hold
 from domain.lifecycle import WaitingOn
 from domain.order_state import OrderState
-from domain.orders import SYSTEM, Backorder, HoldBlock, HoldType, OrderRules, ServiceLevel, Split
+from domain.orders import SYSTEM, Actor, ActorKind, Backorder, HoldBlock, HoldType, OrderRules, ServiceLevel, Split
+from domain.permissions import Role
 from domain.quantities import Bucket
-from tests.support.order_states import NOW, order, put
+from domain.tax_change import LineTax, NewTax
+from tests.support.order_states import NOW, hold, order, put
 
 LATER = NOW + timedelta(days=30)
 
@@ -51,6 +61,29 @@ def test_the_customer_decides_and_the_rules_for_those_who_did_not(
 ) -> None:
     """What the customer said counts; else the channel's rule."""
     assert agrees_to_wait(preference, OrderRules(backorder_unasked=unasked)) is waits
+
+
+def test_what_a_change_adds_may_wait_and_what_is_there_may_not() -> None:
+    """More units, a new line; of what is swapped or re-priced what waited before; all where all goes together."""
+    state = waiting(3, 2, units=((1, 1),))
+    hold(state, 1, "EAST", 2)
+    hold(state, 2, "EAST", 2)
+    agent = Actor(kind=ActorKind.PERSON, id="maria", role=Role.SERVICE)
+    more: list[Change] = [SetQuantity(line=2, quantity=5), AddLine(sku="NEW", quantity=4, unit_price_minor=1)]
+    assert plan_amendment(state, more, agent).may_wait == ((3, 3), (4, 4))
+    other = Substitute(line=1, sku="OTHER", quantity=2)
+    assert plan_amendment(state, [other], agent).may_wait == ((3, 1),)
+    taxes = (LineTax(line=1, tax_minor=9), LineTax(line=2, tax_minor=9))
+    moved = SetShipTo(country="US", region="MA", zone_id="US-MA", tax=NewTax(currency="USD", lines=taxes))
+    assert plan_amendment(state, [moved], agent).may_wait == ((3, 1), (4, 0))
+    fewer = SetQuantity(line=1, quantity=2)
+    assert plan_amendment(state, [fewer, moved], agent).may_wait == ((3, 0), (4, 0))
+    relocated = moved.model_copy(update={"zone_id": "US-NY", "tax": None})
+    assert plan_amendment(state, [relocated], agent).may_wait == ()
+    state.order = state.order.model_copy(update={"split": Split.TOGETHER})
+    along = plan_amendment(state, more, agent)
+    assert dict(along.may_wait) == {1: 3, 2: 2, 3: 3, 4: 4}
+    assert dict(along.may_wait) == dict(along.wanted)
 
 
 def test_where_all_goes_together_nothing_may_be_at_a_node() -> None:

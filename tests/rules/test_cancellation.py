@@ -8,10 +8,13 @@ from domain.cancellation import (
     AlreadyHandedOver,
     CancellationInProgress,
     CancellationPlan,
+    CancelOptions,
     LineUnits,
     NothingToCancel,
+    OnlyPartPossible,
     QuantityExceedsOpen,
     UnknownLine,
+    check_options,
     plan_cancellation,
 )
 from domain.lifecycle import FulfillmentState
@@ -105,6 +108,26 @@ def test_a_node_is_asked_exactly_when_it_may_have_acted(state: OrderState) -> No
         assert not part.in_call
     touched = {name for name, _ in (*plan.asked, *plan.at_once)}
     assert all(part.stage not in (*HANDED_OVER, *TERMINAL) for part in map(state.fulfillments.get, touched) if part)
+
+
+@given(states())
+def test_all_or_nothing_is_refused_exactly_where_a_unit_is(state: OrderState) -> None:
+    """What is possible and what is refused are the whole order; with units named nothing is left to refuse."""
+    try:
+        plan = plan_cancellation(state)
+    except OrderRuleError:
+        return
+    units = sum(q for _, q in (*plan.units_at_once, *plan.units_asked))
+    refused = sum(q for _, q in (*plan.handed_over, *plan.stopping))
+    assert units + refused + state.quantities.cancelled == state.quantities.total
+    check_options(state, plan, CancelOptions())
+    if refused:
+        with pytest.raises(OnlyPartPossible):
+            check_options(state, plan, CancelOptions(all_or_nothing=True))
+    else:
+        check_options(state, plan, CancelOptions(all_or_nothing=True))
+    named = plan_cancellation(state, [*plan.units_at_once, *plan.units_asked])
+    check_options(state, named, CancelOptions(all_or_nothing=True))
 
 
 @given(states())

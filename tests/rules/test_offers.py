@@ -5,15 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.amendment import AddLine, Change, SetQuantity, SetServiceLevel, SetShipTo, Substitute, plan_amendment
-from domain.cancellation import plan_cancellation
+from domain.cancellation import CancelOptions, check_options, plan_cancellation
 from domain.cut_offs import STAGES, check_cut_off, furthest, standard
-from domain.offers import BY_LINE, Offer, Standing, offers
-from domain.order_state import OrderState
+from domain.lifecycle import PaymentState
+from domain.offers import BY_LINE, Offer, Standing, cancel_ways, offers
+from domain.order_state import OrderState, Tender
 from domain.orders import Actor, ActorKind, ChangeKind, CutOffs, OrderRules, ServiceLevel
 from domain.permissions import EVERY, Role
 from domain.quantities import AT_THE_NODE, Bucket
 from domain.refusals import OrderRuleError
-from tests.support.order_states import order, put, states
+from tests.support.order_states import NOW, order, put, states
 
 ADA = Actor(kind=ActorKind.PERSON, id="ada", role=Role.SERVICE)
 MOVES = (ChangeKind.SHIP_TO, ChangeKind.SERVICE_LEVEL)
@@ -97,6 +98,58 @@ def test_what_is_not_offered_is_refused(asked: tuple[OrderState, ChangeKind]) ->
         stopping = any(part.being_stopped for part in state.fulfillments.values())
         first = "cancellation_in_progress" if stopping and change in MOVES else told[0].reason
         assert refusal.value.code in (told[0].reason, first)  # the plan may meet the node's answer first
+
+
+@st.composite
+def optional(draw: st.DrawFn) -> OrderState:
+    """An order on its way, paid or not, and a table for cancelling, keeping the money and writing off."""
+    state = draw(states())
+    table = {ChangeKind.CANCEL: {EVERY: draw(st.sampled_from(STAGES))}}
+    for change in (ChangeKind.CANCEL_UNREFUNDED, ChangeKind.WRITE_OFF):
+        until = draw(st.sampled_from((*STAGES, None)))
+        table |= {change: {EVERY: until}} if until else {}
+    state.rules = OrderRules(cut_offs=CutOffs(until=table))
+    state.tenders = [
+        Tender(
+            tender_id="tnd_1",
+            sequence=1,
+            provider="simulated",
+            reference="pm_ok",
+            amount_minor=state.owed_minor,
+            state=PaymentState.AUTHORIZED,
+            authorized_minor=state.owed_minor - draw(st.integers(0, 1)),
+            since=NOW,
+            deadline=NOW,
+        )
+    ]
+    return state
+
+
+@given(optional())
+def test_an_option_is_offered_exactly_where_it_can_be_used(state: OrderState) -> None:
+    """For all units that can be cancelled; all or nothing where that is all there is."""
+    standing = standing_of(state)._replace(secured=state.tenders[0].authorized_minor >= state.owed_minor)
+    told = offers(standing, ChangeKind.CANCEL, Role.SERVICE)
+    if not told[0].available:
+        return
+    ways = cancel_ways(standing, Role.SERVICE, told[0])
+    assert (ways.restock[0], ways.refund[0], ways.all_or_nothing[0]) == CancelOptions()
+    asked = [(told[0].lines, CancelOptions(restock=False), False in ways.restock)]
+    asked += [(told[0].lines, CancelOptions(refund="none"), "none" in ways.refund)]
+    asked += [((), CancelOptions(all_or_nothing=True), True in ways.all_or_nothing)]
+    for lines, options, offered in asked:
+        if offered:
+            _cancel_with(state, lines, options)
+        else:
+            with pytest.raises(OrderRuleError):
+                _cancel_with(state, lines, options)
+
+
+def _cancel_with(state: OrderState, lines: tuple[tuple[int, int], ...], options: CancelOptions) -> None:
+    plan = plan_cancellation(state, lines)
+    for kind in options.kinds:
+        check_cut_off(state.rules, kind, ADA, furthest(plan.stages(state)))
+    check_options(state, plan, options)
 
 
 def _rules() -> OrderRules:

@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.amendment import (
-    LineHeld,
     PriceNotAllowed,
     SetQuantity,
     SetServiceLevel,
@@ -19,6 +18,7 @@ from domain.orders import Actor, ActorKind, AtLimit, HoldBlock, HoldType, OrderR
 from domain.permissions import Role
 from domain.quantities import BEFORE_HAND_OVER
 from domain.refusals import OrderRuleError
+from domain.repricing import LineHeld
 from domain.shares import LineShares
 from domain.shipping_price import Shipping, reprice, shipping_at
 from tests.support.order_states import NOW, order, states

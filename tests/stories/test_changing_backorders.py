@@ -72,13 +72,14 @@ async def test_another_address_leaves_it_waiting(shop: Shop) -> None:
     await shop.agrees(order)
 
 
-async def test_what_is_added_to_an_order_that_goes_together_needs_all_of_it(shop: Shop) -> None:
-    """No mug leaves before the lamps: there is no node that has everything, so the change is declined."""
+async def test_what_is_added_to_an_order_that_goes_together_waits_along(shop: Shop) -> None:
+    """No mug leaves before the lamps: there is no node that has everything, so it waits. All mugs are at one node."""
     await shop.stocks("MUG", EAST=5)
     order = await _waiting(shop, 2, split=Split.TOGETHER)
-    declined = await shop.amend(order, Substitute(line=1, sku=shop.sku("MUG"), quantity=1))
-    assert (declined.state, declined.code) == ("declined", "out_of_stock")
-    assert await _lines(shop, order.id) == [{"backordered": 2}]
+    along = await shop.amend(order, Substitute(line=1, sku=shop.sku("MUG"), quantity=1))
+    assert (along.state, along.nodes, sorted(along.waiting)) == ("confirmed", (), [(1, 1), (2, 1)])
+    assert await _lines(shop, order.id) == [{"backordered": 1, "cancelled": 1}, {"backordered": 1}]
+    assert await shop.reserved("MUG") == {"EAST": 0}
     whole = await shop.amend(order, Substitute(line=1, sku=shop.sku("MUG")), command_id="amend-2")
     assert (whole.state, whole.nodes) == ("confirmed", ("EAST",))
     assert (await shop.sees_through(order)).status == "completed"

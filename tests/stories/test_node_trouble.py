@@ -2,6 +2,7 @@
 
 import pytest
 
+from domain.amendment import SetQuantity
 from domain.orders import NodeTrouble, ReportKind, Split
 from tests.support.eventually import eventually
 from tests.support.shop import Order, Shop, refusal_of
@@ -56,6 +57,34 @@ async def test_a_short_pick_moves_the_rest_to_another_node_and_corrects_the_stoc
     events = await shop.rests(order)
     assert events.count("fulfillment.short") == 1
     assert events.count("promise.changed") == 1
+
+
+async def test_a_promise_that_a_change_made_is_the_one_that_moves(shop: Shop) -> None:
+    """The customer's change made a second original promise: what the node is short of moves that one, not the first."""
+    # given
+    await shop.stocks("LAMP", EAST=2, MID=5)
+    order = await shop.held(("LAMP", 1))
+    await shop.amend(order, SetQuantity(line=1, quantity=2))
+    await shop.unheld(order)
+    (east,) = await shop.released(order)
+    # when
+    await shop.report(order, east["fulfillment_id"], ReportKind.SHORT, lines=((2, 1),), cause=NodeTrouble.DAMAGED)
+    mid = await _released_at(shop, order, "MID")
+    # then
+    promises = await shop.sql(
+        "SELECT promise_no, version, cause, live FROM promises WHERE order_id = :o ORDER BY promise_no, version",
+        o=order.id,
+    )
+    assert promises == [
+        {"promise_no": 1, "version": 0, "cause": "acceptance", "live": False},
+        {"promise_no": 2, "version": 0, "cause": "amendment", "live": False},
+        {"promise_no": 2, "version": 1, "cause": "short_pick", "live": True},
+    ]
+    for part in (east, mid):
+        await shop.ships(order, part)
+        await shop.delivers(order, part)
+    assert (await order.handle.result()).status == "completed"
+    await shop.agrees(order)
 
 
 async def test_a_rejection_sends_all_of_it_to_another_node(shop: Shop) -> None:

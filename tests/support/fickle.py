@@ -20,6 +20,7 @@ from domain.orders import (
     ServiceLevel,
     Split,
 )
+from domain.tax_change import LineTax, NewTax
 from tests.support.shop import ZONE, later
 from workflows.messages import (
     AmendOrder,
@@ -38,6 +39,9 @@ from workflows.messages import (
 )
 
 ITEMS = ("LAMP", "RUG")
+WAITED_FOR = "VASE"
+"""Nobody has it, orders may wait for it, and it comes in when an order is about to end."""
+WARES = (*ITEMS, WAITED_FOR)
 Parts = Sequence[dict[str, Any]]
 PARTS: Parts = tuple({"fulfillment_id": f"fulfillment#{n}", "shipment_id": f"shipment#{n}"} for n in range(3))
 """Names for what an order does not have yet; who says it puts the true name in (see `tests.support.lives`)."""
@@ -132,6 +136,7 @@ class Sayings:
             lines=lines,
             restock=self._dice.random() < 0.7,
             refund=self._dice.choice(["full", "full", "none"]),
+            all_or_nothing=self._dice.random() < (0.2 if lines else 0.6),
         )
 
     def _retry(self, parts: Parts) -> tuple[str, BaseModel]:
@@ -153,13 +158,20 @@ class Sayings:
         return dice.choice([
             lambda: SetQuantity(line=line, quantity=dice.randint(0, 5)),
             lambda: SetQuantity(line=line, quantity=dice.randint(0, 5)),
-            lambda: AddLine(sku=dice.choice([*ITEMS, "NOWHERE"]), quantity=dice.randint(1, 3), unit_price_minor=777),
-            lambda: Substitute(line=line, sku=dice.choice(ITEMS), unit_price_minor=dice.choice([None, 100, 2500])),
-            lambda: SetShipTo(country="US", region="MA", zone_id=ZONE),
+            lambda: AddLine(sku=dice.choice([*WARES, "NOWHERE"]), quantity=dice.randint(1, 3), unit_price_minor=777),
+            lambda: Substitute(line=line, sku=dice.choice(WARES), unit_price_minor=dice.choice([None, 100, 2500])),
+            lambda: SetShipTo(country="US", region="MA", zone_id=ZONE, tax=self._tax()),
             lambda: SetServiceLevel(service_level=dice.choice(list(ServiceLevel))),
             lambda: SetServiceLevel(service_level=ServiceLevel.STANDARD, shipping_minor=dice.choice([0, 333, 1200])),
             lambda: SetRequestedBy(requested_by=later(days=dice.randint(0, 30)).date()),
         ])()  # fmt: skip
+
+    def _tax(self) -> NewTax | None:
+        dice = self._dice
+        lines = dice.sample(range(1, len(ITEMS) + 2), dice.choice([0, 1, 1, 2]))
+        taxes = tuple(LineTax(line=line, tax_minor=dice.choice([0, 1, 333])) for line in lines)
+        shipping = dice.choice([None, 0, 45])
+        return NewTax(currency="USD", lines=taxes, shipping_tax_minor=shipping) if dice.random() < 0.6 else None
 
     def _hold(self, parts: Parts) -> tuple[str, BaseModel]:
         dice = self._dice

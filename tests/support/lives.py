@@ -16,21 +16,24 @@ from pydantic import BaseModel
 from temporalio.client import WorkflowExecutionStatus, WorkflowUpdateFailedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from domain.backorders import SupplyArrived
 from domain.orders import CarrierEventType, ReportKind, Split
 from store.checks import run_checks
-from tests.support.fickle import ITEMS, WORK, Script, Step, Way
+from tests.support.fickle import ITEMS, WAITED_FOR, WARES, WORK, Script, Step, Way
 from tests.support.outlet import provider_objects
 from tests.support.reference import OVER, Said, differences
 from tests.support.serving import serving
 from tests.support.shop import Shop, later
 from tests.support.shop_views import Order
 from tests.support.stack import Site
-from workflows.messages import CarrierEvent, NodeReport, PaymentEvent, ReleaseHold
+from workflows.messages import CancelOrder, CarrierEvent, LineUnits, NodeReport, PaymentEvent, ReleaseHold
 from workflows.order_desk import COMMANDS
 
 ATTEMPTS = 20
 PATIENCE_S = 120.0
 IN_FLIGHT = 6
+LOOKS = 20
+"""For supply, of an order that is to end."""
 ANSWER_S = 1.0
 """How long an answer is waited for before more is said: a node may answer in the end only."""
 TROUBLE = (
@@ -50,6 +53,8 @@ class Fickle:
         self._dice = random.Random(seed)
         self._numbers = count()
         self._waiting: list[asyncio.Task[None]] = []
+        self._brought: set[int] = set()  # lines whose units have come in
+        self._looks = 0  # for supply, of an order that is to end
 
     async def hears(self, order: Order, step: Step) -> None:
         """Say it when its moment has come; nobody waits for the answer, a node may take its time."""
@@ -68,7 +73,7 @@ class Fickle:
         """What the names in a script stand for now; a name that stands for nothing is one that nobody knows."""
         parts = await self.shop.parts(order)
         holds = await self._live_holds(order)
-        names = {item: self.shop.sku(item) for item in ITEMS} | {"tender#0": order.tender_id}
+        names = {item: self.shop.sku(item) for item in WARES} | {"tender#0": order.tender_id}
         for n in range(3):
             if parts:
                 part = parts[n % len(parts)]
@@ -125,9 +130,29 @@ class Fickle:
                     command_id=self._id(), tender_id=order.tender_id, fact="method_updated", reference="pm_ok"
                 )
                 await self.tell(order, "payment_event", method, 0)
+            await self._supplies(order)
             await asyncio.sleep(0.05)
         await order.handle.result()
         await asyncio.gather(*self._waiting)
+
+    async def _supplies(self, order: Order) -> None:
+        """What the order waits for comes in, once per line; what no node can ship even then is given up."""
+        waiting = await self.shop.sql(
+            "SELECT line_no, sku, backordered FROM order_lines WHERE order_id = :o AND backordered > 0", o=order.id
+        )
+        if not waiting:
+            return
+        self._looks += 1
+        for line in waiting:
+            if line["line_no"] not in self._brought and line["sku"] == self.shop.sku(WAITED_FOR):
+                self._brought.add(line["line_no"])
+                await self.shop.receives(WAITED_FOR, self._dice.choice(["EAST", "MID", "WEST"]), line["backordered"])
+        if self._looks > LOOKS:
+            units = tuple(LineUnits(line["line_no"], line["backordered"]) for line in waiting)
+            await self.tell(order, "cancel", CancelOrder(command_id=self._id(), lines=units), 0)
+            return
+        for sku in sorted({line["sku"] for line in waiting}):
+            await self.tell(order, "supply_arrived", SupplyArrived(command_id=self._id(), sku=sku), 0)
 
     async def _works(self, order: Order) -> None:
         for part in await self.shop.parts(order):
@@ -305,6 +330,7 @@ async def _serves(
             shop = await make().opens(payment_window_s=600)
             for number, item in enumerate(ITEMS):
                 await shop.stocks(item, EAST=orders, MID=orders * 2, WEST=orders * (1 + number))
+            await shop.lets_wait(WAITED_FOR)
             # A node that says nothing is left, or asked.
             await shop.ruleset("node_silence", {"nodes": {"EAST": {"accept_s": 1, "pack_s": 1}}})
             done = asyncio.Event()
