@@ -155,13 +155,15 @@ class RequestCancellation(Body):
     """Cancel the named units, or everything that has not left. `dry_run` answers with the plan and changes nothing.
 
     `restock` false: what a node has of them is written off. `refund` none: they are paid all the same, by agreement.
-    Both are for the roles that the order's cut-off rules name.
+    Both are for the roles that the order's cut-off rules name. `recall`: the carrier is asked to bring back whole
+    parcels that have left; without the other two options.
     """
 
     reason: CustomerReason
     lines: Annotated[tuple[LineQuantity, ...], Field(max_length=MAX_LINES)] = ()
     restock: Annotated[bool, Field(strict=True)] = True
     refund: RefundWish = "full"
+    recall: Annotated[bool, Field(strict=True)] = False
     dry_run: Annotated[bool, Field(strict=True)] = False
 
 

@@ -131,6 +131,9 @@ def cancel(  # noqa: PLR0917 - each option is a parameter
         bool, typer.Option("--write-off", help="What a node has of it does not come back to stock.")
     ] = False,
     no_refund: Annotated[bool, typer.Option("--no-refund", help="The customer pays for it all the same.")] = False,
+    recall: Annotated[
+        bool, typer.Option("--recall", help="Ask the carrier to bring back whole parcels that have left.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would do.")] = False,
     wait: WaitSeconds = 0,
     api_url: ApiUrl = None,
@@ -139,7 +142,7 @@ def cancel(  # noqa: PLR0917 - each option is a parameter
 ) -> None:
     """Cancel units of an order, or everything that has not left yet, and print the outcome."""
     lines = [line_units(text) for text in line or ()]
-    options = {"restock": not write_off, "refund": "none" if no_refund else "full"}
+    options = {"restock": not write_off, "refund": "none" if no_refund else "full", "recall": recall}
     with refusals(as_json):
         if dry_run:
             plan = call_api(lambda c: c.preview_cancel(reference(order), reason, lines, options), api_url, api_key)
