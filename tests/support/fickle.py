@@ -80,6 +80,7 @@ class Script:
     pay: str = "pm_ok"
     split: str = "asap"
     stop: str = "stopped"
+    recall: str = "agreed"
     seed: int = 0
     steps: list[Step] = field(default_factory=list)
 
@@ -92,6 +93,7 @@ def a_script(dice: random.Random) -> Script:
         split=dice.choice([Split.ASAP, Split.ASAP, Split.TOGETHER]).value,
         stop=dice.choice(["stopped", "too_late", "answer_follows"]),
         seed=dice.randint(0, 999),
+        recall=dice.choice(["agreed", "agreed", "too_late", "unsupported", "answer_follows"]),
     )
 
 
@@ -132,6 +134,7 @@ class Sayings:
             lines=lines,
             restock=self._dice.random() < 0.7,
             refund=self._dice.choice(["full", "full", "none"]),
+            recall=self._dice.random() < 0.3,
         )
 
     def _retry(self, parts: Parts) -> tuple[str, BaseModel]:

@@ -253,7 +253,7 @@ async def insist(send: Callable[[], Awaitable[T]]) -> T:
         except WorkflowUpdateRPCTimeoutOrCancelledError:
             return False
         except RPCError as error:
-            if error.status is not RPCStatusCode.FAILED_PRECONDITION:
+            if error.status not in (RPCStatusCode.FAILED_PRECONDITION, RPCStatusCode.ABORTED):
                 raise
             return False  # the engine has just noticed the death, and takes no updates for a moment
         except WorkflowUpdateFailedError as error:
