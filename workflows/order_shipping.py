@@ -304,4 +304,6 @@ def _read_scan(command: CarrierEvent, part: Fulfillment) -> Scan:
         return Scan(state=None, seen=part.seen, why=KNOWN_ALREADY, repeated=True)
     if part.tracking is None:
         return Scan(state=None, seen=part.seen, why="the parcel has no label yet")
+    if part.stage in (Bucket.CANCELLED, Bucket.OPEN) and part.tracking is not TrackingState.VOIDED:
+        return Scan(state=None, seen=part.seen, why="the parcel does not travel: its label is being taken back")
     return after_scan(command.type, command.occurred_at, part.tracking, part.seen)
