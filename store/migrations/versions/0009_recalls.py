@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0009"
-down_revision = "0008"
+down_revision = "0012"  # written beside it, and applied after it
 branch_labels = None
 depends_on = None
 
