@@ -34,6 +34,7 @@ from activities.leaving import LeavingActivities
 from activities.notifications import WATCH_S, NotificationActivities
 from activities.parcels import ParcelActivities
 from activities.payments import PaymentActivities
+from activities.recalls import RecallActivities
 from activities.records import DirectCommands, RecordActivities
 from activities.shipments import ShipmentActivities
 from activities.stock import StockActivities
@@ -98,6 +99,7 @@ def make_activities(
     payments = PaymentActivities(engine, providers.payments, checkpoint)
     shipments = ShipmentActivities(engine, providers.warehouses, providers.carriers, vault_keys, checkpoint)
     parcels = ParcelActivities(engine, checkpoint)
+    bringing = RecallActivities(engine, providers.carriers, checkpoint)
     changes = AmendmentActivities(engine, checkpoint)
     leaving = LeavingActivities(engine, checkpoint)
     closing = ClosingActivities(engine, checkpoint)
@@ -126,6 +128,9 @@ def make_activities(
         shipments.stop_declined,
         shipments.void_label,
         parcels.make_good,
+        bringing.ask,
+        bringing.hear,
+        bringing.decline,
         changes.preview,
         changes.begin,
         changes.take_back,

@@ -21,7 +21,7 @@ from activities.contract import (
     retry_me,
 )
 from domain.cases import FOUND_AFTER_LOSS, PARCEL_RETURNING
-from domain.lifecycle import FulfillmentState, Journey, Team, TrackingState, deadline_after
+from domain.lifecycle import FulfillmentState, Journey, RecallState, Team, TrackingState, deadline_after
 from domain.node_trouble import correction_for
 from domain.orders import Actor, ActorKind, CarrierEventType, Frozen, NodeTrouble, ReportKind
 from domain.quantities import WITH_THE_CARRIER, Bucket
@@ -559,7 +559,7 @@ async def _scan(change: OrderChange, ask: ScanAsk) -> None:
 _SAID = {
     TrackingState.LOST: "parcel.lost",
     TrackingState.DAMAGED: "parcel.damaged",
-    TrackingState.RETURN_TO_SENDER: "parcel.returning",
+    TrackingState.RETURN_TO_SENDER: "parcel.returning",  # of its own accord
     TrackingState.RETURNED: "parcel.returned",
     TrackingState.DELIVERED: "shipment.delivered",
 }
@@ -577,8 +577,11 @@ async def _tell_scan(change: OrderChange, ask: ScanAsk, state: TrackingState, ro
     if state is TrackingState.LOST:
         about["why"] = "no scan in time" if ask.actor.kind is ActorKind.SYSTEM else "says the carrier"
     kind = _SAID.get(state, "shipment.scanned") if row["stage"] in WITH_THE_CARRIER else "shipment.scanned"
+    turns = state is TrackingState.RETURN_TO_SENDER
+    recalled = turns and row["recall"] in (RecallState.REQUESTED, RecallState.AGREED)
+    kind = "parcel.recalled" if recalled and kind == "parcel.returning" else kind
     change.say(kind, ask.actor, None, ask.command.command_id, **about)
-    if state is TrackingState.RETURN_TO_SENDER:
+    if turns and not recalled:  # else its customer has said already what they want
         detail = f"parcel {ask.shipment_id} is brought back: ask the customer; refund it or send it again"
         await _open_case(change, PARCEL_RETURNING, detail)
 

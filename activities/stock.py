@@ -28,8 +28,9 @@ from domain.lifecycle import FulfillmentState, deadline_after
 from domain.order_state import Credit, Hold, OrderState
 from domain.orders import SYSTEM, Actor, CancelReason, Frozen, OrderRules, PlaceOrder
 from domain.quantities import HANDED_OVER, Bucket
+from domain.recall import answer_until
 from domain.shares import Components
-from store import acceptance, arrivals, control, crediting, fulfillment, holds, links, payments, stock
+from store import acceptance, arrivals, control, crediting, fulfillment, holds, links, payments, recalls, stock
 from store.engine import transaction
 from store.lines import move_lines
 from store.orders import OrderChange, change_order, finish, lock_order
@@ -177,6 +178,8 @@ class CancelAsk(Frozen):
     held_units: tuple[tuple[int, str, int], ...] = ()  # line number, node, units
     cuts: tuple[PartCut, ...] = ()
     asked: tuple[str, ...] = ()  # fulfillment orders whose node is asked to stop
+    recalled: tuple[str, ...] = ()  # parcels that their carrier is asked to bring back
+    recalled_units: int = 0
     no_longer_owed_minor: tuple[tuple[int, int], ...] = ()  # line number, amount cancelled so far
     restock: bool = True  # else what a node has of the units is written off
     kept_minor: tuple[tuple[int, int], ...] = ()  # line number, amount kept so far of what is cancelled
@@ -577,8 +580,18 @@ async def _cancel(change: OrderChange, ask: CancelAsk) -> None:
     if ask.asked and not await control.was_said(connection, order_id, "cancellation.requested", ask.command_id):
         nodes = tuple([(await fulfillment.read(connection, f))["node_id"] for f in ask.asked])
         change.say("cancellation.requested", ask.actor, ask.reason, ask.command_id, nodes=nodes, reason=ask.reason)
+    if ask.recalled:
+        await _ask_back(change, ask)
     if ask.command:
         change.settle_command(ask.command.record(), ask.actor)
+
+
+async def _ask_back(change: OrderChange, ask: CancelAsk) -> None:
+    """The carrier is about to be asked for parcels."""
+    until = answer_until(change.rules, change.now)
+    if found := await recalls.ask(change.connection, ask.recalled, change.now, until):
+        about: dict[str, object] = {"units": ask.recalled_units, "reason": ask.reason, "shipments": found}
+        change.say("recall.requested", ask.actor, ask.reason, ask.command_id, until=until, **about)
 
 
 async def _free_lines(change: OrderChange, ask: CancelAsk) -> int:

@@ -4,23 +4,26 @@ Changes are offered by the cut-off rules that the order has pinned (`domain/offe
 order's own rules refuse with.
 """
 
+from types import MappingProxyType
 from typing import Any
 
 from api.hold_actions import hold_actions
-from domain.lifecycle import FulfillmentState, PaymentState
+from domain.lifecycle import FulfillmentState, PaymentState, RecallState, TrackingState
 from domain.offers import Offer, Standing, cancel_ways, offers
-from domain.orders import ChangeKind, OrderRules
+from domain.orders import ChangeKind, OrderRules, ServiceLevel
 from domain.permissions import Principal, acting_role, may
-from domain.quantities import AT_THE_NODE, Bucket
+from domain.quantities import AT_THE_NODE, HANDED_OVER, Bucket
+from domain.recall import Parcel
 
-_CANCELS = (ChangeKind.CANCEL, ChangeKind.CANCEL_UNREFUNDED, ChangeKind.WRITE_OFF)
+_OFFERED = MappingProxyType({ChangeKind.CANCEL: "cancel", ChangeKind.RECALL: "recall"})
+_CANCELS = (*_OFFERED, ChangeKind.CANCEL_UNREFUNDED, ChangeKind.WRITE_OFF)
 AMENDMENTS = tuple(kind for kind in ChangeKind if kind not in _CANCELS)
 
 
 def available_actions(principal: Principal, order: dict[str, Any]) -> list[dict[str, Any]]:
     """The actions that the caller's roles have at all, each with whether it is possible now."""
     standing = _standing(order)
-    actions = _changes(principal, "requestCancellation", standing, (ChangeKind.CANCEL,))
+    actions = _changes(principal, "requestCancellation", standing, tuple(_OFFERED))
     actions += _changes(principal, "amendOrder", standing, AMENDMENTS)
     if may(principal, "addTender"):
         actions.append(_add_tender(order))
@@ -38,15 +41,16 @@ def _changes(
 
 
 def _offered(standing: Standing, role: str, offer: Offer) -> dict[str, Any]:
-    cancels = offer.change is ChangeKind.CANCEL
+    cancels = offer.change in _OFFERED
     lines = [{"line": number, "quantity": quantity} for number, quantity in offer.lines]
-    action: dict[str, Any] = {"action": "cancel" if cancels else "amend", "available": offer.available}
+    action: dict[str, Any] = {"action": _OFFERED.get(offer.change, "amend"), "available": offer.available}
     if not cancels:
         action["change"] = offer.change
     if lines or cancels:
         action["lines"] = lines
     if offer.available:
-        ways = {"options": cancel_ways(standing, role, offer)._asdict()} if cancels else {}
+        plain = offer.change is ChangeKind.CANCEL
+        ways = {"options": cancel_ways(standing, role, offer)._asdict()} if plain else {}
         return {**action, "until_stage": offer.until, **ways}
     return {**action, "reason": offer.reason, "detail": offer.detail, "alternative": offer.alternative}
 
@@ -62,6 +66,25 @@ def _standing(order: dict[str, Any]) -> Standing:
         amending=order["amending"],
         declined=declined,
         secured=_secured(order),
+        parcels=_parcels(order),
+        service_level=ServiceLevel(order["service_level"]),
+    )
+
+
+def _parcels(order: dict[str, Any]) -> tuple[Parcel, ...]:
+    """The parcels that have left."""
+    told = {parcel["id"]: parcel for parcel in order["shipments"]}
+    parts = [part for part in order["fulfillment_orders"] if Bucket(part["stage"]) in HANDED_OVER]
+    return tuple(_parcel(part, told[part["shipment_id"]]) for part in parts if part["shipment_id"] in told)
+
+
+def _parcel(part: dict[str, Any], told: dict[str, Any]) -> Parcel:
+    return Parcel(
+        shipment_id=told["id"],
+        lines=tuple((line["line"], line["quantity"]) for line in part["lines"]),
+        stage=Bucket(part["stage"]),
+        tracking=TrackingState(told["state"]),
+        recall=RecallState(told["recall"]) if told["recall"] else None,
     )
 
 

@@ -185,6 +185,8 @@ class Parcel(Answer):
     handed_over_at: str | None
     delivered_at: str | None
     returned_at: str | None
+    recall: str | None = None
+    recall_until: str | None = None
 
 
 class WaitOut(Answer):
@@ -373,7 +375,7 @@ class EventList(Answer):
 
 
 class CancelledLineOut(Answer):
-    """Units of one line: asked for, cancelled, waiting for the node, declined by it."""
+    """Units of one line: asked for, cancelled, waiting for the node or the carrier, declined by the node."""
 
     line: int
     requested: int
@@ -398,6 +400,13 @@ class WrittenOff(Answer):
     quantity: int
 
 
+class RecalledOut(Answer):
+    """A parcel that its carrier was asked to bring back. `shipments` of the order say what became of it."""
+
+    shipment_id: str
+    units: int
+
+
 class CancellationMoney(Answer):
     """Money before and after, in minor units; `kept_minor` is paid all the same."""
 
@@ -410,7 +419,7 @@ class CancellationMoney(Answer):
 
 
 class Cancellation(Answer):
-    """A cancellation: requested, confirmed, partially_confirmed or declined."""
+    """A cancellation: requested, confirmed, partially_confirmed, declined, or recall_requested (of the carrier)."""
 
     id: str
     order_id: str
@@ -421,6 +430,7 @@ class Cancellation(Answer):
     lines: list[CancelledLineOut] = []
     stock: list[Freed] = []
     written_off: list[WrittenOff] = []
+    recalled: list[RecalledOut] = []
     money: CancellationMoney | None = None
     answer_by: str | None = None
     order_version: int | None = None

@@ -63,6 +63,9 @@ def fresh_command_id() -> str:
 async def request(call: CurrentCall, order_id: OrderId) -> Response:
     """Cancels units of lines, or everything that has not left. A node that has them must agree: silence is no consent.
 
+    With `recall` the carrier is asked to bring back whole parcels that have left: the answer comes at once, and what
+    the carrier says is told by the shipment. What comes back is refunded when it is there.
+
     A plan (`dry_run`) names the `order_version` it was made for. If-Match is not evaluated yet, and refused.
     """
     body, request_fingerprint = await call.body(RequestCancellation, call.front.limits.command_bytes)
@@ -79,6 +82,7 @@ async def request(call: CurrentCall, order_id: OrderId) -> Response:
         restock=body.restock,
         refund=body.refund,
         all_or_nothing=body.all_or_nothing,
+        recall=body.recall,
         actor=actor_of(call.principal, call.operation_id),
     )
     message = Message("cancel", "cancel", command_id, content)
@@ -93,7 +97,7 @@ async def request(call: CurrentCall, order_id: OrderId) -> Response:
 async def _plan(call: Call, head: OrderHead, lines: tuple[LineUnits, ...], body: RequestCancellation) -> dict[str, Any]:
     """What the order's own rules say about cancelling it now."""
     role = actor_of(call.principal, call.operation_id).role
-    wish = (lines, role, body.restock, body.refund, body.all_or_nothing)
+    wish = (lines, role, body.restock, body.refund, body.all_or_nothing, body.recall)
     said = await previewed(call, head, "preview_cancel", *wish)
     base: dict[str, Any] = {"dry_run": True, "order_version": head.version}
     if isinstance(said, Refused):
@@ -103,12 +107,16 @@ async def _plan(call: Call, head: OrderHead, lines: tuple[LineUnits, ...], body:
 
 
 def _planned(plan: dict[str, Any], row: dict[str, Any], body: RequestCancellation) -> dict[str, Any]:
-    """The plan in the words of the API. A node that does not agree changes its part of it."""
+    """The plan in the words of the API. A node or a carrier that does not agree changes its part of it."""
     nowhere = [*plan["backordered_units"], *plan["open_units"]]
     lines = [{"line": n, "quantity": q, "outcome": "immediate"} for n, q in nowhere]
     lines += [{"line": n, "quantity": q, "outcome": "immediate", "node": node} for n, node, q in plan["held_units"]]
     nodes = {part["id"]: part["node"] for part in row.get("fulfillment_orders", ())}
-    for outcome, parts in (("immediate", plan["at_once"]), ("needs_node", plan["asked"])):
+    for outcome, parts in (
+        ("immediate", plan["at_once"]),
+        ("needs_node", plan["asked"]),
+        ("needs_carrier", plan["recalled"]),
+    ):
         for part, units in parts:
             lines += [{"line": n, "quantity": q, "outcome": outcome, "node": nodes.get(part)} for n, q in units]
     refused = (("handed_over", "already_handed_over"), ("stopping", "cancellation_in_progress"))
@@ -122,11 +130,13 @@ def _planned(plan: dict[str, Any], row: dict[str, Any], body: RequestCancellatio
 def _planned_money(plan: dict[str, Any], row: dict[str, Any], body: RequestCancellation) -> dict[str, int]:
     owed, value = row.get("owed_minor", 0), plan["value_at_once_minor"] + plan["value_asked_minor"]
     kept = value if body.refund == "none" else 0
+    value += plan["value_recalled_minor"]
     taken = sum(tender["captured_minor"] - tender["refunded_minor"] for tender in row.get("tenders", ()))
     return {
         "total_before_minor": owed,
         "total_after_minor": owed - value + kept,
         "needs_node_minor": plan["value_asked_minor"],
+        "needs_carrier_minor": plan["value_recalled_minor"],
         "kept_minor": kept,
         "refund_minor": max(0, taken - (owed - value + kept)),
     }

@@ -200,7 +200,7 @@ def _part(part: Row) -> dict[str, Any]:
 
 
 def _parcel(parcel: Row) -> dict[str, Any]:
-    times = {name: stamp(parcel[name]) for name in ("handed_over_at", "delivered_at", "returned_at")}
+    times = {name: stamp(parcel[name]) for name in ("handed_over_at", "delivered_at", "returned_at", "recall_until")}
     return {**parcel, **times}
 
 
@@ -253,6 +253,7 @@ def render_cancel_outcome(outcome: Row) -> dict[str, Any]:
         "written_off": [
             {"sku": sku, "node": node, "quantity": quantity} for sku, node, quantity in outcome.get("written_off", ())
         ],
+        "recalled": [{"shipment_id": name, "units": units} for name, units in outcome.get("recalled", ())],
         "money": {
             **{name: outcome[name] for name in money},
             "kept_minor": outcome.get("kept_minor", 0),

@@ -156,7 +156,8 @@ class RequestCancellation(Body):
 
     `restock` false: what a node has of them is written off. `refund` none: they are paid all the same, by agreement.
     Both are for the roles that the order's cut-off rules name. `all_or_nothing`: refused where some units cannot be
-    cancelled. Units whose node must agree count as possible, whatever it answers then.
+    cancelled. Units whose node must agree count as possible, whatever it answers then. `recall`: the carrier is asked
+    to bring back whole parcels that have left; without the first two options.
     """
 
     reason: CustomerReason
@@ -164,6 +165,7 @@ class RequestCancellation(Body):
     restock: Annotated[bool, Field(strict=True)] = True
     refund: RefundWish = "full"
     all_or_nothing: Annotated[bool, Field(strict=True)] = False
+    recall: Annotated[bool, Field(strict=True)] = False
     dry_run: Annotated[bool, Field(strict=True)] = False
 
 

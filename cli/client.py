@@ -93,6 +93,7 @@ class CancellationView(View):
     state: str
     lines: list[Json] = []
     written_off: list[Json] = []
+    recalled: list[Json] = []
     money: Json | None = None
     refusal: Json | None = None
 

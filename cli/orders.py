@@ -134,6 +134,9 @@ def cancel(  # noqa: PLR0917 - each option is a parameter
     all_or_nothing: Annotated[
         bool, typer.Option("--all-or-nothing", help="Not at all where some of it has left or is being stopped.")
     ] = False,
+    recall: Annotated[
+        bool, typer.Option("--recall", help="Ask the carrier to bring back whole parcels that have left.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would do.")] = False,
     wait: WaitSeconds = 0,
     api_url: ApiUrl = None,
@@ -146,6 +149,7 @@ def cancel(  # noqa: PLR0917 - each option is a parameter
         "restock": not write_off,
         "refund": "none" if no_refund else "full",
         "all_or_nothing": all_or_nothing,
+        "recall": recall,
     }
     with refusals(as_json):
         if dry_run:

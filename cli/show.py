@@ -51,6 +51,11 @@ def cancellation_text(cancellation: CancellationView, currency: str) -> str:
         )
         lines += [f"   {word:<26}{money(int(cancellation.money[name]), currency):>16}" for name, word in told]
     lines += [f"   written off at {one['node']}: {one['quantity']} {one['sku']}" for one in cancellation.written_off]
+    lines += [
+        f"   asked back from the carrier: {one['shipment_id']}, {one['units']} units" for one in cancellation.recalled
+    ]
+    if cancellation.recalled:
+        lines.append("   It is refunded when it is back. Silence is never consent: it may be delivered all the same.")
     if cancellation.refusal:
         lines.append(f"   {refusal_text(cancellation.refusal)}")
     if cancellation.state == "requested":
@@ -123,7 +128,8 @@ def _parts(order: OrderView) -> list[str]:
         parcel = parcels.get(part["shipment_id"], {})
         units = sum(line["quantity"] for line in part["lines"])
         track = f"  {parcel.get('carrier')} {parcel.get('tracking_number')} {parcel.get('state')}" if parcel else ""
-        lines.append(f" Part      {part['node']}  {units} units  {part['state']}{track}")
+        recall = f"  recall {parcel['recall']}" if parcel.get("recall") else ""
+        lines.append(f" Part      {part['node']}  {units} units  {part['state']}{track}{recall}")
     return lines
 
 

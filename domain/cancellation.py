@@ -11,6 +11,7 @@ from domain.capture import NotCovered
 from domain.order_state import Fulfillment, OrderState
 from domain.orders import ChangeKind, Frozen, RefundWish
 from domain.quantities import AT_THE_NODE, BEFORE_HAND_OVER, WITH_THE_CARRIER, Bucket, units_per_line
+from domain.recall import recallable, take_parcels, value_recalled, why_none
 from domain.refusals import OrderRuleError
 
 LineUnits = tuple[int, int]
@@ -63,6 +64,12 @@ class NothingToWriteOff(OrderRuleError):
     alternative = "cancel"
 
 
+class RecallIsRefunded(OrderRuleError):
+    """What a carrier brings back goes back to stock, and its money to the customer."""
+
+    code = "recall_is_refunded"
+
+
 class CancelOptions(NamedTuple):
     """What becomes of the goods and of the money, and whether a part will do.
 
@@ -98,9 +105,11 @@ class CancellationPlan(Frozen):
     asked: tuple[PartUnits, ...]  # their node must agree
     handed_over: tuple[LineUnits, ...] = ()  # left already; where all that has not left is meant
     stopping: tuple[LineUnits, ...] = ()  # their node was asked before; likewise
+    recalled: tuple[PartUnits, ...] = ()  # parcels that the carrier is asked to bring back
     handed_over_units: int
     value_at_once_minor: int
     value_asked_minor: int
+    value_recalled_minor: int = 0
 
     @property
     def units_at_once(self) -> tuple[LineUnits, ...]:
@@ -120,24 +129,33 @@ class CancellationPlan(Frozen):
         """What the nodes must agree to."""
         return tuple(u for part in self.asked for u in part.units)
 
+    @property
+    def units_recalled(self) -> tuple[LineUnits, ...]:
+        """What the carrier must agree to."""
+        return tuple(u for part in self.recalled for u in part.units)
+
 
 def plan_cancellation(
     state: OrderState,
     wanted: Iterable[LineUnits] = (),
     only: Bucket | None = None,
     spared: Mapping[int, int] = MappingProxyType({}),
+    *,
+    recall: bool = False,
 ) -> CancellationPlan:
     """Cancel the wanted units (line number, units), or everything that has not left when none are named.
 
     What costs least is taken first: units that wait for supply, open ones, held ones, those not sent to a node, then
     those at a node. `only` says from which of the first two they are taken, and from nowhere else; `spared` units of a
-    line (line number -> units) go on waiting for supply.
+    line (line number -> units) go on waiting for supply. With `recall` parcels that have left come last, each of them
+    whole or not at all.
 
     Raises:
         UnknownLine: the order has no such line.
         QuantityExceedsOpen: fewer units of a line can still be cancelled.
         NothingToCancel: no unit is left to cancel.
         AlreadyHandedOver: all units left; a return is possible instead.
+        CannotBeRecalled, RecallInProgress, WholeParcelsOnly: with `recall`, why what left is not brought back.
         CancellationInProgress: all that could be cancelled is waiting for a node's answer.
     """
     named = units_per_line(wanted)
@@ -151,21 +169,24 @@ def plan_cancellation(
     held = tuple((n, node, q) for n, node, units in placed for _, q in _take(left, [(n, units)]))
     at_once = _take_parts(left, free)
     to_ask = _take_parts(left, asked)
-    if not (backordered or open_units or held or at_once or to_ask):
-        raise _nothing_left(state, named, waiting)
+    parcels = take_parcels(state, left, everything=not named) if recall else []
+    if not (backordered or open_units or held or at_once or to_ask or parcels):
+        raise _nothing_left(state, named, waiting, recall=recall)
     if named and any(left.values()):
-        raise _too_many(named, left)
+        raise _too_many(state, named, left, parcels if recall else None)
     plan = CancellationPlan(
         backordered_units=backordered,
         open_units=open_units,
         held_units=held,
         at_once=at_once,
         asked=to_ask,
-        handed_over=() if named else _gone(state),
+        recalled=tuple(PartUnits(part.fulfillment_id, part.lines) for part in parcels),
+        handed_over=() if named else _gone(state, parcels),
         stopping=() if named else tuple(units_per_line(u for part in waiting for u in part.lines).items()),
         handed_over_units=state.quantities.of(*WITH_THE_CARRIER, Bucket.DELIVERED),
         value_at_once_minor=0,
         value_asked_minor=0,
+        value_recalled_minor=value_recalled(state, parcels),
     )
     now = _value(state, plan.units_at_once)
     both = _value(state, (*plan.units_at_once, *plan.units_asked))
@@ -180,10 +201,13 @@ def check_options(state: OrderState, plan: CancellationPlan, options: CancelOpti
         OnlyPartPossible: some units are refused, and a part will not do.
         NothingToWriteOff: no node has any of the units.
         NotCovered: what would be kept is not authorized. Nobody can be made to pay for what is not delivered.
+        RecallIsRefunded: neither option goes with a recall.
     """
     left, stopping = (sum(units for _, units in refused) for refused in (plan.handed_over, plan.stopping))
     if options.all_or_nothing and left + stopping:
         raise OnlyPartPossible(f"{left} units have left, {stopping} wait for their node's answer: all or nothing")
+    if plan.recalled and not (options.restock and options.refund == "full"):
+        raise RecallIsRefunded("what is brought back goes back to stock and is refunded: recall it as usual")
     if not options.restock and not (plan.held_units or plan.at_once or plan.asked):
         raise NothingToWriteOff("no node has any of these units; they are cancelled without a word about stock")
     if options.refund == "none":
@@ -213,8 +237,11 @@ def _by_answer(state: OrderState) -> tuple[list[Fulfillment], list[Fulfillment],
     return [f for f in others if f not in at_node], at_node, waiting
 
 
-def _gone(state: OrderState) -> tuple[LineUnits, ...]:
-    return tuple((n, line.gone) for n, line in state.lines.items() if line.gone)
+def _gone(state: OrderState, recalled: Iterable[Fulfillment]) -> tuple[LineUnits, ...]:
+    """Units that have left and are not recalled."""
+    asked = units_per_line(u for part in recalled for u in part.lines)
+    gone = ((n, line.gone - asked.get(n, 0)) for n, line in state.lines.items())
+    return tuple((n, units) for n, units in gone if units)
 
 
 def _take_from(
@@ -240,19 +267,36 @@ def _take_parts(left: dict[int, int], parts: Iterable[Fulfillment]) -> tuple[Par
     return tuple(PartUnits(name, units) for name, units in taken if units)
 
 
-def _nothing_left(state: OrderState, named: dict[int, int], waiting: list[Fulfillment]) -> OrderRuleError:
+def _nothing_left(
+    state: OrderState, named: dict[int, int], waiting: list[Fulfillment], *, recall: bool
+) -> OrderRuleError:
     lines = named or state.lines
     if any(line_no in lines for part in waiting for line_no, _ in part.lines):
         return CancellationInProgress("the node was asked to stop already; its answer decides")
+    if recall and (refusal := why_none(state, lines)):
+        return refusal
     if any(state.lines[n].buckets.of(*WITH_THE_CARRIER, Bucket.DELIVERED) for n in lines):
-        return AlreadyHandedOver(HAVE_LEFT)
+        return AlreadyHandedOver(f"{HAVE_LEFT}{_recall_hint(state, lines)}")
     return NothingToCancel("nothing of this is left to cancel")
 
 
-def _too_many(named: dict[int, int], left: dict[int, int]) -> QuantityExceedsOpen:
+def _too_many(
+    state: OrderState, named: dict[int, int], left: dict[int, int], parcels: list[Fulfillment] | None
+) -> OrderRuleError:
+    """Fewer units can be had than were named, though `parcels` would be brought back; None without a recall."""
     line_no = next(n for n, units in left.items() if units)
+    if parcels is not None and (refusal := why_none(state, (line_no,), parcels)):
+        return refusal
     possible = named[line_no] - left[line_no]
-    return QuantityExceedsOpen(f"line {line_no}: {named[line_no]} units asked, {possible} can be cancelled")
+    hint = _recall_hint(state, (line_no,)) if parcels is None else ""
+    return QuantityExceedsOpen(f"line {line_no}: {named[line_no]} units asked, {possible} can be cancelled{hint}")
+
+
+def _recall_hint(state: OrderState, lines: Iterable[int]) -> str:
+    """Whether the carrier could be asked, for somebody who has not said so."""
+    wanted = set(lines)
+    parcels = [part for part in recallable(state) if wanted & set(part.line_nos)]
+    return f"; with recall the carrier is asked to bring {len(parcels)} of its parcels back" if parcels else ""
 
 
 def _value(state: OrderState, units: Iterable[LineUnits]) -> int:

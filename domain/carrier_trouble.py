@@ -120,6 +120,13 @@ def needs_remedy(part: Fulfillment) -> bool:
     return part.state is FulfillmentState.SHIPPED and awaits_remedy(part.stage, part.tracking)
 
 
+def remedy_of(rules: OrderRules, part: Fulfillment) -> Remedy:
+    """What a person has chosen, else what whoever recalled the parcel wants, else what the rules say."""
+    if part.remedy is None and part.recall is not None and part.recall.wished:
+        return Remedy.REFUND
+    return part.remedy or rules_of(rules).remedy_for(trouble_of(part))
+
+
 def awaits_choice(state: OrderState, shipment_id: str | None) -> list[Fulfillment]:
     """The parcels whose remedy a person may still choose: those in trouble, and those on their way back.
 

@@ -161,6 +161,8 @@ _CHOICES: Mapping[str, tuple[Choice, ...]] = MappingProxyType(
         "promise_late": _UNDO,
         "node_silent_on_stop": (),
         "carrier_silent": (),
+        "recall_failing": _AGAIN,
+        "recall_unanswered": (),  # the carrier is called; what it says is told by its next scan
         "parcel_remedy": _REMEDIES,
         "parcel_returning": _REMEDIES,
         "carrier_claim": (),

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from domain.lifecycle import FulfillmentState, OrderFacts, PaymentState, awaits_remedy
+from domain.lifecycle import FulfillmentState, OrderFacts, PaymentState, awaits_recall, awaits_remedy
 from domain.notices import NOTICE_FAILING
 from domain.orders import HoldType
 from domain.quantities import HANDED_OVER, Bucket
@@ -20,6 +20,9 @@ _WORK = {
     "carrier_silent": (FulfillmentState.SHIPPED,),
 }
 _ANSWER = ("payment_pending", "payment_unknown")
+RECALL_UNANSWERED = "recall_unanswered"  # the carrier does not say whether it brings a parcel back
+RECALL_FAILING = "recall_failing"
+_RECALL = (RECALL_UNANSWERED, RECALL_FAILING)
 _CAPTURE = ("payment_capture_failing", "payment_capture_refused")
 CARRIER_CLAIM = "carrier_claim"  # the carrier owes us something for a parcel that it lost or damaged
 PARCEL_RETURNING = "parcel_returning"  # a parcel comes back: somebody asks the customer why
@@ -53,6 +56,8 @@ def case_is_over(code: str, opened_at: datetime, facts: OrderFacts) -> bool:
         return not any(t.state is PaymentState.PENDING and t.since <= opened_at for t in facts.tenders)
     if code in _CAPTURE:
         return not any(f.stage in HANDED_OVER and not f.captured for f in facts.fulfillments)
+    if code in _RECALL:
+        return not any(awaits_recall(f.stage, f.tracking, f.recall) for f in facts.fulfillments)
     if code == PARCEL_REMEDY:
         return not any(awaits_remedy(f.stage, f.tracking) for f in facts.fulfillments)
     if code == PARCEL_RETURNING:

@@ -101,6 +101,7 @@ def standard() -> CutOffs:
     return CutOffs(
         until={
             ChangeKind.CANCEL: {EVERY: Bucket.PACKED},
+            ChangeKind.RECALL: {EVERY: Bucket.SHIPPED},
             ChangeKind.CANCEL_UNREFUNDED: late,
             ChangeKind.WRITE_OFF: late,
             ChangeKind.DECREASE: soon | late,

@@ -71,6 +71,15 @@ class TrackingState(StrEnum):
     VOIDED = "voided"
 
 
+class RecallState(StrEnum):
+    """Whether the carrier brings a parcel back, once it was asked."""
+
+    REQUESTED = "requested"  # its answer decides; silence never does
+    AGREED = "agreed"  # it brings it back
+    TOO_LATE = "too_late"  # it goes on to the customer, or was there first
+    UNSUPPORTED = "unsupported"  # this carrier brings nothing back
+
+
 IN_TROUBLE = (TrackingState.LOST, TrackingState.DAMAGED, TrackingState.RETURNED)
 """It will not arrive: as long as its units are with the carrier, somebody or a rule has to make it good."""
 
@@ -147,6 +156,9 @@ class FulfillmentFact(Frozen):
     units: int
     captured: bool = False
     tracking: TrackingState | None = None
+    recall: RecallState | None = None
+    recall_since: datetime | None = None
+    recall_until: datetime | None = None
     since: datetime
     deadline: datetime
 
@@ -367,6 +379,9 @@ def _fulfillment_waits(facts: OrderFacts) -> list[Wait]:
         if awaits_remedy(fulfillment.stage, fulfillment.tracking):
             waiting_on, owner, cause = WaitingOn.APPROVER, Team.SERVICE, "parcel_remedy"
             text = f"the parcel is {fulfillment.tracking}: it is refunded or sent again"
+        elif awaits_recall(fulfillment.stage, fulfillment.tracking, fulfillment.recall):
+            waits.append(_recall_wait(fulfillment))
+            continue
         elif fulfillment.stage is Bucket.RETURN_PENDING:
             cause, text = "return_to_sender", "the carrier brings the parcel back"
         elif facts.rules.leaves_silent_nodes and may_be_silent(fulfillment.state, fulfillment.stage):
@@ -378,6 +393,22 @@ def _fulfillment_waits(facts: OrderFacts) -> list[Wait]:
 def awaits_remedy(stage: Bucket, tracking: TrackingState | None) -> bool:
     """Whether a parcel will not arrive, and nothing has followed from it yet."""
     return stage in WITH_THE_CARRIER and tracking in IN_TROUBLE
+
+
+def awaits_recall(stage: Bucket, tracking: TrackingState | None, recall: RecallState | None) -> bool:
+    """Whether the carrier was asked to bring a parcel back, and neither its answer nor the parcel has decided it."""
+    return recall is RecallState.REQUESTED and stage is Bucket.SHIPPED and tracking not in IN_TROUBLE
+
+
+def _recall_wait(fulfillment: FulfillmentFact) -> Wait:
+    return Wait(
+        waiting_on=WaitingOn.CARRIER,
+        owner=Team.FULFILLMENT,
+        cause="recall_answer",
+        since=fulfillment.recall_since or fulfillment.since,
+        next_event="the carrier says whether it brings the parcel back",
+        deadline=fulfillment.recall_until or fulfillment.deadline,
+    )
 
 
 def _hold_waits(facts: OrderFacts) -> list[Wait]:

@@ -41,6 +41,8 @@ class NoticeKind(StrEnum):
     PARCEL_LOST = "parcel_lost"
     PARCEL_DAMAGED = "parcel_damaged"
     PARCEL_RETURNING = "parcel_returning"
+    PARCEL_RECALLED = "parcel_recalled"  # it is brought back because somebody asked for it
+    RECALL_DECLINED = "recall_declined"
     PARCEL_REPLACED = "parcel_replaced"
 
 
@@ -103,6 +105,8 @@ TOLD: Mapping[str, Telling] = MappingProxyType(
         "parcel.lost": Telling(NoticeKind.PARCEL_LOST),
         "parcel.damaged": Telling(NoticeKind.PARCEL_DAMAGED),
         "parcel.returning": Telling(NoticeKind.PARCEL_RETURNING),
+        "parcel.recalled": Telling(NoticeKind.PARCEL_RECALLED),
+        "recall.declined": Telling(NoticeKind.RECALL_DECLINED),
         "parcel.replaced": Telling(NoticeKind.PARCEL_REPLACED),
     }
 )
@@ -132,6 +136,7 @@ SILENT: Mapping[str, str] = MappingProxyType(
         "payment.kept": "the cancellation tells it",
         "stock.written_off": "our own business",
         "cancellation.requested": "the answer follows",
+        "recall.requested": "the answer follows",
         "amendment.requested": "the answer follows",
         "amendment.declined": "whoever asked has the answer, and the order is as before",
         "hold.released": "the order goes on",

@@ -10,8 +10,9 @@ from typing import NamedTuple
 from domain.cancellation import HAVE_LEFT
 from domain.cut_offs import STAGES, check_cut_off, furthest, is_within, limit_of
 from domain.ended import LINKED_ORDER, NOTHING_UNDER_WAY
-from domain.orders import Actor, ActorKind, ChangeKind, OrderRules, RefundWish
-from domain.quantities import AT_THE_NODE, BEFORE_HAND_OVER, HANDED_OVER, Bucket
+from domain.orders import Actor, ActorKind, ChangeKind, OrderRules, RefundWish, ServiceLevel
+from domain.quantities import AT_THE_NODE, BEFORE_HAND_OVER, HANDED_OVER, Bucket, units_per_line
+from domain.recall import Parcel, refusal_of
 from domain.refusals import OrderRuleError
 
 LineUnits = tuple[int, int]
@@ -33,6 +34,8 @@ class Standing(NamedTuple):
     amending: bool = False  # another change is under way
     declined: bool = False  # a payment was declined, and is to be replaced
     secured: bool = True  # all that is owed is authorized or taken: some of it can be kept
+    parcels: tuple[Parcel, ...] = ()  # those that have left
+    service_level: ServiceLevel = ServiceLevel.STANDARD
 
 
 class Offer(NamedTuple):
@@ -54,6 +57,8 @@ class Offer(NamedTuple):
 def offers(standing: Standing, change: ChangeKind, role: str) -> tuple[Offer, ...]:
     """What somebody in this role hears of a change: what is possible first."""
     _, until = limit_of(standing.rules, change, role)
+    if change is ChangeKind.RECALL:
+        return _recall(standing, role, until)
     live = any(units for stages in standing.lines.values() for stage, units in stages.items() if stage in STAGES)
     if change is not ChangeKind.CANCEL and not live:
         return (_over(standing, change),)  # whatever the table says
@@ -104,6 +109,25 @@ def _stages_offered(standing: Standing, offer: Offer) -> tuple[Bucket, ...]:
 def _may(standing: Standing, change: ChangeKind, role: str, stages: tuple[Bucket, ...]) -> bool:
     until = limit_of(standing.rules, change, role).until
     return until is not None and is_within(furthest(stages), until)
+
+
+def _recall(standing: Standing, role: str, until: Bucket | None) -> tuple[Offer, ...]:
+    """Parcels come back whole. Nothing is said of it before the first one has left."""
+    possible: list[LineUnits] = []
+    found: dict[tuple[str, str], Offer] = {}
+    for parcel in standing.parcels:
+        refusal = refusal_of(parcel, standing.rules, standing.service_level)
+        if refusal is None:
+            possible += parcel.lines
+        else:
+            said = _no(ChangeKind.RECALL, refusal.code, refusal.detail, parcel.lines, refusal.alternative)
+            found[refusal.code, refusal.detail] = said
+    units = _units(sorted(units_per_line(possible).items()))
+    if not units:
+        return tuple(found.values())
+    if until is None or not is_within(Bucket.SHIPPED, until):
+        return (_refused(standing, ChangeKind.RECALL, role, Bucket.SHIPPED, units), *found.values())
+    return (Offer(ChangeKind.RECALL, units, until), *found.values())
 
 
 def _whole(standing: Standing, change: ChangeKind, role: str, until: Bucket) -> Offer:

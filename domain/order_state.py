@@ -19,6 +19,7 @@ from domain.lifecycle import (
     Journey,
     OrderFacts,
     PaymentState,
+    RecallState,
     SupplyFact,
     Team,
     TenderFact,
@@ -107,6 +108,21 @@ class Credit(Frozen):
     worth: Components
 
 
+class Recall(Frozen):
+    """The carrier was asked to bring a parcel back: for whom, since when, and until when it should have answered."""
+
+    command_id: str
+    actor: Actor
+    since: datetime
+    until: datetime
+    state: RecallState = RecallState.REQUESTED
+
+    @property
+    def wished(self) -> bool:
+        """Whether it comes back, as far as anybody knows: then it is refunded, and not sent again."""
+        return self.state in (RecallState.REQUESTED, RecallState.AGREED)
+
+
 class Fulfillment(BaseModel):
     """One node's part of the order, and its parcel. All units that it still has are in one bucket: `stage`.
 
@@ -137,6 +153,7 @@ class Fulfillment(BaseModel):
     restocked: bool = False  # it came back, and its units are on hand again
     remedy: Remedy | None = None  # a person's choice, or the rule's at its limit
     remedy_by: Actor | None = None
+    recall: Recall | None = None
     captured: bool = False
     captures: tuple[tuple[str, int, int], ...] = ()  # tender, number of the capture, amount
 
@@ -547,6 +564,9 @@ def _fulfillment_fact(part: Fulfillment) -> FulfillmentFact:
         units=part.units,
         captured=part.captured,
         tracking=part.tracking,
+        recall=part.recall.state if part.recall else None,
+        recall_since=part.recall.since if part.recall else None,
+        recall_until=part.recall.until if part.recall else None,
         since=part.since,
         deadline=part.deadline,
     )

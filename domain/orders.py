@@ -146,6 +146,7 @@ class ChangeKind(StrEnum):
 
     CANCEL = "cancel"
     CANCEL_UNREFUNDED = "cancel_without_refund"  # the customer pays for it all the same
+    RECALL = "recall"  # the carrier is asked to bring parcels back
     WRITE_OFF = "write_off"  # cancelled units do not come back to stock
     INCREASE = "increase"
     DECREASE = "decrease"
@@ -233,6 +234,8 @@ class CarrierTrouble(Frozen):
     return_s: int = 1_209_600  # for a parcel on its way back
     decide_s: int = 172_800  # for a person to decide; then it is refunded
     claim_s: int = 172_800  # to bring the claim to the carrier
+    recallable: tuple[ServiceLevel, ...] = tuple(ServiceLevel)  # whose carrier can be asked to bring a parcel back
+    recall_answer_s: int = 14_400  # for its answer; then a person asks
 
     def remedy_for(self, trouble: ParcelTrouble) -> Remedy:
         """What the rules say about this kind of trouble."""

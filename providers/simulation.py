@@ -29,7 +29,10 @@ _OPEN_PAUSE_S: Final = 0.02
 _BUSY: Final = "the simulated providers' state file is busy"
 _EVERY_ORDER: Final = ""
 _FLAGS: Final = ("down", "decline", "lose_request", "lose_reply")
-_STOP_ANSWERS: Final = ("stopped", "too_late", "answer_follows")
+_CHOICES: Final = {
+    "warehouses.stop": ("stopped", "too_late", "answer_follows"),
+    "carriers.recall": ("agreed", "too_late", "unsupported", "answer_follows"),
+}
 
 
 class SimulationBusyError(Exception):
@@ -50,7 +53,7 @@ class Effect(Message):
     effect_id: int
     provider: ProviderKind
     kind: str
-    """authorization, capture, void, refund; label, label_void; release, stop; notice."""
+    """authorization, capture, void, refund; label, label_void, recall; release, stop; notice."""
     key: str
     order_id: str
     provider_ref: str
@@ -95,7 +98,8 @@ class Simulation:
         """Change how a provider behaves from now on, for one order or (by default) for all.
 
         Names: `KIND.down`, `KIND.decline`, `KIND.lose_request`, `KIND.lose_reply` (0 or 1), `KIND.delay_ms`,
-        and `warehouses.stop` (stopped, too_late, answer_follows). What is set for an order wins.
+        `warehouses.stop` (stopped, too_late, answer_follows) and `carriers.recall` (agreed, too_late, unsupported,
+        answer_follows). What is set for an order wins.
         Raises `UnknownControlError`.
         """
         _check_control(name, str(value))
@@ -231,20 +235,21 @@ def _is_busy(error: sqlite3.Error) -> bool:
 
 def _check_control(name: str, value: str) -> None:
     kind, _, knob = name.partition(".")
-    if kind not in set(ProviderKind) or (knob == "stop") > (kind == ProviderKind.WAREHOUSES):
+    if kind not in set(ProviderKind):
         knob = ""
-    if knob in _FLAGS:
+    if name in _CHOICES:
+        fits, allowed = value in _CHOICES[name], ", ".join(_CHOICES[name])
+    elif knob in _FLAGS:
         fits, allowed = value in ("0", "1"), "0 or 1"
     elif knob == "delay_ms":
         fits = value.isascii() and value.isdigit() and int(value) <= DELAY_MAX_MS
         allowed = f"a whole number from 0 to {DELAY_MAX_MS}"
-    elif knob == "stop":
-        fits, allowed = value in _STOP_ANSWERS, ", ".join(_STOP_ANSWERS)
     else:
         names = ", ".join((*_FLAGS, "delay_ms"))
         kinds = ", ".join(ProviderKind)
         raise UnknownControlError(
-            f"no control `{name}`: there is KIND.NAME with the kinds {kinds} and the names {names}, and warehouses.stop"
+            f"no control `{name}`: there is KIND.NAME with the kinds {kinds} and the names {names}, and"
+            f" {' and '.join(_CHOICES)}"
         )
     if not fits:
         raise UnknownControlError(f"control `{name}` cannot be `{value}`: it takes {allowed}")

@@ -45,7 +45,7 @@ UPDATE fulfillment_orders SET value_minor = :value_minor, captured = :captured W
 _READ = text("""
 SELECT f.fulfillment_id, f.order_id, f.node_id, f.state, f.stage, f.claim_state, f.refusal, f.provider_ref, f.units,
        s.shipment_id, s.claim_state AS label_state, s.tracking_number, s.carrier, s.refusal AS label_refusal,
-       s.tracking, s.returned_at,
+       s.tracking, s.returned_at, s.recall,
        o.zone_id, o.service_level
   FROM fulfillment_orders f JOIN orders o USING (order_id) LEFT JOIN shipments s USING (shipment_id)
  WHERE f.fulfillment_id = :fulfillment_id
@@ -97,7 +97,9 @@ _TRACK = text("""
 UPDATE shipments SET tracking = coalesce(:state, tracking), last_scan_at = greatest(last_scan_at, :at),
   handed_over_at = CASE WHEN :handed_over THEN coalesce(handed_over_at, :at) ELSE handed_over_at END,
   delivered_at = CASE WHEN :state = 'delivered' THEN coalesce(delivered_at, :at) ELSE delivered_at END,
-  returned_at = CASE WHEN :state = 'returned' THEN coalesce(returned_at, :at) ELSE returned_at END
+  returned_at = CASE WHEN :state = 'returned' THEN coalesce(returned_at, :at) ELSE returned_at END,
+  recall = CASE WHEN recall = 'requested' AND :state IN ('return_to_sender', 'returned') THEN 'agreed'
+                WHEN recall = 'requested' AND :state = 'delivered' THEN 'too_late' ELSE recall END
  WHERE shipment_id = :id
 """)
 _SCAN = text("""

@@ -124,6 +124,7 @@ SELECT o.total_minor, o.owed_minor, o.rules, o.rejection IS NOT NULL AS rejected
      FROM tenders WHERE order_id = o.order_id) AS tenders,
   (SELECT coalesce(json_agg(json_build_object('fulfillment_id', f.fulfillment_id, 'node_id', f.node_id,
        'state', f.state, 'stage', f.stage, 'units', f.units, 'captured', f.captured, 'tracking', s.tracking,
+       'recall', s.recall, 'recall_since', s.recall_since, 'recall_until', s.recall_until,
        'since', f.wait_since, 'deadline', f.wait_deadline) ORDER BY f.fulfillment_id), '[]')
      FROM fulfillment_orders f LEFT JOIN shipments s USING (shipment_id) WHERE f.order_id = o.order_id)
      AS fulfillments,

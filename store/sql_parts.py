@@ -35,7 +35,7 @@ SELECT o.order_id, o.order_number, o.channel, o.external_ref, o.customer_ref, o.
   (SELECT coalesce(json_agg(json_build_object('id', s.shipment_id, 'fulfillment_id', s.fulfillment_id,
        'carrier', s.carrier, 'tracking_number', s.tracking_number, 'state', s.tracking,
        'handed_over_at', s.handed_over_at, 'delivered_at', s.delivered_at,
-       'returned_at', s.returned_at) ORDER BY s.shipment_id), '[]')
+       'returned_at', s.returned_at, 'recall', s.recall, 'recall_until', s.recall_until) ORDER BY s.shipment_id), '[]')
      FROM shipments s WHERE s.order_id = o.order_id AND s.tracking IS NOT NULL) AS shipments,
   (SELECT coalesce(json_agg(row_to_json(h) ORDER BY h.placed_at, h.hold_id), '[]')
      FROM holds h WHERE h.order_id = o.order_id AND h.live) AS holds,

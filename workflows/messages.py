@@ -83,7 +83,8 @@ class CancelOrder(Frozen):
     """Cancel units of lines; with no lines named, everything that has not left yet.
 
     Without `restock` what a node has of them is written off; with `refund` none the customer pays for them. With
-    `all_or_nothing` it is refused where some of it has left, or is being stopped already.
+    `all_or_nothing` it is refused where some of it has left, or is being stopped already. With `recall` the carrier is
+    asked to bring back parcels that have left.
     """
 
     command_id: CommandKey
@@ -92,11 +93,12 @@ class CancelOrder(Frozen):
     restock: Annotated[bool, Field(strict=True)] = True
     refund: RefundWish = "full"
     all_or_nothing: Annotated[bool, Field(strict=True)] = False
+    recall: Annotated[bool, Field(strict=True)] = False
     actor: Actor | None = None
 
 
 class CancelledLine(NamedTuple):
-    """Units of one line: asked for, cancelled, still waiting for the node, declined."""
+    """Units of one line: asked for, cancelled, still waiting for the node or the carrier, declined."""
 
     line_no: int
     requested: int
@@ -121,13 +123,21 @@ class FreedStock(NamedTuple):
     quantity: int
 
 
-CancellationState = Literal["requested", "confirmed", "partially_confirmed", "declined"]
+class RecalledParcel(NamedTuple):
+    """A parcel that its carrier is asked to bring back. What becomes of it is told by the parcel."""
+
+    shipment_id: str
+    units: int
+
+
+CancellationState = Literal["requested", "confirmed", "partially_confirmed", "declined", "recall_requested"]
 
 
 class CancelOutcome(Frozen):
     """What became of a cancellation. Amounts in minor units.
 
-    `kept_minor` is paid all the same; `refund_minor` was taken and goes back once the order is settled.
+    `kept_minor` is paid all the same; `refund_minor` was taken and goes back once the order is settled. What is
+    `recalled` stays shipped and paid until it is back.
     """
 
     cancellation_id: str
@@ -136,6 +146,7 @@ class CancelOutcome(Frozen):
     lines: tuple[CancelledLine, ...]
     stock: tuple[FreedStock, ...] = ()
     written_off: tuple[FreedStock, ...] = ()
+    recalled: tuple[RecalledParcel, ...] = ()
     total_before_minor: int
     total_after_minor: int
     kept_minor: int = 0

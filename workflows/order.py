@@ -187,7 +187,7 @@ class Order(OrderWriteOff):
 
         A broken track is raised, not awaited.
         """
-        for track in self._tracks:
+        for track in (*self._tracks, *self._recalls):
             if track.done():
                 track.result()
         refunding = any(tender.refunding_minor for tender in self.s.tenders)

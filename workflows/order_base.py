@@ -50,6 +50,7 @@ class OrderBase:
         self._deciding = False  # a stock decision is being written; new plans wait for it
         self._grants: dict[str, Grant | None] = {}  # first claims that rode with a decision, by call
         self._tracks: list[asyncio.Task[Any]] = []  # one per fulfillment order
+        self._recalls: list[asyncio.Task[Any]] = []  # one per parcel asked back: the order may end before they do
         self._retries = 0
         self._shown: dict[str, object] = {}
         self._main: asyncio.Task[Any] | None = None  # the order's own story, while it can be stopped

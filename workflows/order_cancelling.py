@@ -21,8 +21,9 @@ with workflow.unsafe.imports_passed_through():
     from domain.ids import derived_id
     from domain.lifecycle import FulfillmentState, PaymentState
     from domain.order_state import Credit, Fulfillment
-    from domain.orders import OPERATOR, SYSTEM, Actor, ActorKind, CancelReason, RefundWish, ReportKind
+    from domain.orders import OPERATOR, SYSTEM, Actor, ActorKind, CancelReason, ChangeKind, RefundWish, ReportKind
     from domain.quantities import HANDED_OVER, Bucket, units_per_line
+    from domain.recall import asked_now
     from domain.refusals import OrderRuleError
     from domain.shares import Components
     from workflows.messages import (
@@ -33,6 +34,7 @@ with workflow.unsafe.imports_passed_through():
         CancelRefused,
         FreedStock,
         LineUnits,
+        RecalledParcel,
     )
 
 
@@ -66,6 +68,7 @@ class Decided(NamedTuple):
     cuts: tuple[PartCut, ...]
     freed: list[Freed]
     asked: list[Fulfillment]
+    recalled: list[Fulfillment]
     credit: Credit | None  # for units that were to be sent instead of others that did not arrive
 
 
@@ -76,8 +79,8 @@ class OrderCancelling(OrderRefunding):
         name="cancel",
         description="Cancel what has not left, all of it or `lines` as [line number, units]. "
         '`{"command_id": "my-id", "reason": "changed_mind", "lines": [[1, 2]]}`. `"restock": false` writes the goods '
-        'off, `"refund": "none"` keeps the money, `"all_or_nothing": true` refuses a part. Preview first: query '
-        "`preview_cancel`",
+        'off, `"refund": "none"` keeps the money, `"all_or_nothing": true` refuses a part, `"recall": true` asks the '
+        "carrier to bring back what has left. Preview first: query `preview_cancel`",
     )
     async def cancel(self, command: CancelOrder) -> CancelOutcome:
         """Cancel what has not left."""
@@ -108,10 +111,12 @@ class OrderCancelling(OrderRefunding):
         Raises:
             OrderRuleError: nothing of this can be cancelled, or not by this actor.
         """
-        plan = plan_cancellation(self.s, command.lines, only)
+        plan = plan_cancellation(self.s, command.lines, only, recall=command.recall)
         options = CancelOptions(command.restock, command.refund, command.all_or_nothing)
         for kind in options.kinds:
             check_cut_off(self.s.rules, kind, actor, furthest(plan.stages(self.s)))
+        if plan.recalled:
+            check_cut_off(self.s.rules, ChangeKind.RECALL, actor, Bucket.SHIPPED)
         check_options(self.s, plan, options)
         return plan
 
@@ -140,16 +145,18 @@ class OrderCancelling(OrderRefunding):
         kept = self._keep(command, plan.units_at_once)
         cuts, freed = self._mark_cancelled(plan)
         asked = self._mark_asked(plan, command.command_id)
-        return Decided(before, plan, kept, cuts, freed, asked, self.s.book_credit())
+        recalled = self._mark_recalled(plan, command.command_id, actor)
+        return Decided(before, plan, kept, cuts, freed, asked, recalled, self.s.book_credit())
 
     def _keep(self, command: CancelOrder, units: Iterable[tuple[int, int]]) -> Components | None:
         """Synchronous: what these units, about to be cancelled, are worth, where it is paid all the same."""
         return self.s.keep(units) if command.refund == "none" else None
 
     async def _carry_out(self, command: CancelOrder, actor: Actor, decided: Decided) -> CancelOutcome:
-        _, plan, kept, cuts, _, asked, credit = decided
-        outcome = self._cancel_outcome(command, decided, "requested" if asked else "confirmed")
-        done = CancelAsk(
+        _, plan, kept, cuts, freed, asked, recalled, credit = decided
+        done = bool(freed or plan.open_units or plan.backordered_units)
+        outcome = self._cancel_outcome(command, decided, "requested" if asked else _state(decided, done=done))
+        ask = CancelAsk(
             order_id=self.s.order.order_id,
             reason=command.reason,
             command_id=command.command_id,
@@ -161,6 +168,8 @@ class OrderCancelling(OrderRefunding):
             held_units=plan.held_units,
             cuts=cuts,
             asked=tuple(part.fulfillment_id for part in asked),
+            recalled=tuple(part.shipment_id for part in recalled),
+            recalled_units=sum(part.units for part in recalled),
             no_longer_owed_minor=self._no_longer_owed(),
             restock=command.restock,
             kept_minor=self._kept(kept),
@@ -169,10 +178,11 @@ class OrderCancelling(OrderRefunding):
             credit=credit,
             untried_tenders=self._drop_untried_tenders(),
         )
-        recorded = await self._database(StockActivities.cancel, done, f"Cancel: {command.reason}")
+        recorded = await self._database(StockActivities.cancel, ask, f"Cancel: {command.reason}")
         self._refund_credit()
         for cut in cuts:
             self._record_cut(cut)
+        self._ask_carriers(recalled)
         if asked:
             outcome = await self._hear_nodes(command, actor, decided)
         self._show()
@@ -211,6 +221,17 @@ class OrderCancelling(OrderRefunding):
             self.s.advance(part, FulfillmentState.CANCELLATION_REQUESTED, part.stage, workflow.now())
         return parts
 
+    def _mark_recalled(self, plan: CancellationPlan, command_id: str, actor: Actor) -> list[Fulfillment]:
+        """Synchronous: their carrier is asked for these parcels, once."""
+        parts = [self.s.fulfillments[name] for name, _ in plan.recalled]
+        for part in parts:
+            part.recall = asked_now(self.s.rules, command_id, actor, workflow.now())
+        return parts
+
+    def _ask_carriers(self, parts: Sequence[Fulfillment]) -> None:
+        """Have parcels brought back; nobody waits for it. See `order_recalling.py`."""
+        raise NotImplementedError
+
     def _cut(self, part: Fulfillment, units: tuple[tuple[int, int], ...]) -> PartCut:
         """Take cancelled units out of a fulfillment order; it ends with its last ones."""
         now = workflow.now()
@@ -238,11 +259,10 @@ class OrderCancelling(OrderRefunding):
                 freed += [Freed(node, line_no, quantity) for line_no, quantity in units]
             else:
                 declined += units
-        done = freed or plan.open_units or plan.backordered_units
-        state: CancellationState = "declined" if not done else "partially_confirmed" if declined else "confirmed"
+        done = bool(freed or plan.open_units or plan.backordered_units)
         kept = [decided.kept, *(answer.kept for answer in answers)]
         decided = decided._replace(kept=sum((one for one in kept if one), NOTHING) if any(kept) else None)
-        outcome = self._cancel_outcome(command, decided, state, declined)
+        outcome = self._cancel_outcome(command, decided, _state(decided, done=done, declined=bool(declined)), declined)
         ref = self._ref(command, "cancel", outcome)
         await self._database(
             RecordActivities.settle_command,
@@ -353,7 +373,9 @@ class OrderCancelling(OrderRefunding):
         stock = tuple(FreedStock(self.s.lines[n].sku, node, q) for node, n, q in freed)
         captured = sum(t.captured_minor for t in self.s.tenders)
         authorized = sum(t.authorized_minor for t in self.s.tenders)
-        waiting = plan.units_asked if state == "requested" else ()
+        waiting = (*(plan.units_asked if state == "requested" else ()), *plan.units_recalled)
+        answers = [f.deadline for f in asked] if state == "requested" else []
+        answers += [part.recall.until for part in decided.recalled if part.recall]
         return CancelOutcome(
             cancellation_id=derived_id("can", command.command_id),
             state=state,
@@ -363,6 +385,7 @@ class OrderCancelling(OrderRefunding):
             ),
             stock=stock if command.restock else (),
             written_off=() if command.restock else stock,
+            recalled=tuple(RecalledParcel(part.shipment_id, part.units) for part in decided.recalled),
             total_before_minor=decided.before_minor,
             total_after_minor=self.s.owed_minor,
             kept_minor=decided.kept.total_minor if decided.kept else 0,
@@ -370,7 +393,7 @@ class OrderCancelling(OrderRefunding):
             refund_minor=max(0, self.s.excess_minor),
             authorization_to_release_minor=max(0, authorized - max(captured, self.s.owed_minor)),
             order_version=self.s.version,
-            answer_by=max((f.deadline for f in asked), default=None) if state == "requested" else None,
+            answer_by=max(answers, default=None),
         )
 
     @workflow.query(
@@ -384,16 +407,29 @@ class OrderCancelling(OrderRefunding):
         restock: bool = True,
         refund: RefundWish = "full",
         all_or_nothing: bool = False,
+        recall: bool = False,
     ) -> CancellationPlan | CancelRefused:
         """The plan that `cancel` would carry out now for somebody in this role, or its refusal."""
         who = Actor(kind=ActorKind.PERSON, id="preview", role=role) if role else OPERATOR
         wish = CancelOrder(
-            command_id="preview", lines=lines, restock=restock, refund=refund, all_or_nothing=all_or_nothing
+            command_id="preview",
+            lines=lines,
+            restock=restock,
+            refund=refund,
+            all_or_nothing=all_or_nothing,
+            recall=recall,
         )
         try:
             return self._plan_cancel(wish, who)
         except OrderRuleError as refusal:
             return CancelRefused(code=refusal.code, detail=refusal.detail, alternative=refusal.alternative)
+
+
+def _state(decided: Decided, *, done: bool, declined: bool = False) -> CancellationState:
+    """What became of it, once no node is waited for: a carrier's answer is told by its parcel."""
+    if decided.recalled:
+        return "partially_confirmed" if done else "recall_requested"
+    return "declined" if not done else "partially_confirmed" if declined else "confirmed"
 
 
 def _cancelled_lines(

@@ -4,7 +4,7 @@ from temporalio import workflow
 from temporalio.common import RawValue
 
 from workflows.order_desk import NotYet, takes_anything, validated
-from workflows.order_trouble import OrderTrouble
+from workflows.order_recalling import OrderRecalling
 
 with workflow.unsafe.imports_passed_through():
     from activities.payments import ALREADY_CAPTURED, MoneyMoved, PaymentActivities
@@ -14,7 +14,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.messages import PaymentEvent, PaymentEventOutcome, RetryNow, RetryOutcome
 
 
-class OrderPaying(OrderTrouble):
+class OrderPaying(OrderRecalling):
     """The commands `payment_event` and `retry_now`, and the release of money that is not needed."""
 
     @workflow.update(

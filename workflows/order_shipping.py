@@ -20,6 +20,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.orders import Actor, ActorKind, ReportKind
     from domain.parcels import KNOWN_ALREADY, Scan, after_scan, noted_scan
     from domain.quantities import HANDED_OVER, WITH_THE_CARRIER, Bucket
+    from domain.recall import after_scan as recall_after
     from workflows.messages import CarrierEvent, NodeReport, ReportOutcome, ScanOutcome
 
 
@@ -246,6 +247,7 @@ class OrderShipping(OrderHolding):
         delivered = effect.stage is Bucket.DELIVERED
         part.tracking, part.seen = scan.state or part.tracking, scan.seen
         part.restocked = part.restocked or effect.restock
+        part.recall = recall_after(part.recall, scan.state)
         if delivered:
             self.s.advance(part, FulfillmentState.CLOSED, Bucket.DELIVERED, workflow.now())
         elif part.stage in WITH_THE_CARRIER and not scan.repeated:  # the carrier is not silent
@@ -279,15 +281,16 @@ class OrderShipping(OrderHolding):
         await self._database(ShipmentActivities.scan, ask, f"{part.shipment_id}: {command.type}")
         if part.recorded in WITH_THE_CARRIER:
             part.recorded = stage
-        for code in _cases_of(scan, effect):
+        for code in _cases_of(part, scan, effect):
             self.s.attention = {**self.s.attention, code: workflow.now()}
         self._describe()
         return outcome.model_copy(update={"order_version": self.s.version})
 
 
-def _cases_of(scan: Scan, effect: ScanEffect) -> list[str]:
-    """The cases that the database opens with a scan."""
-    returning = [PARCEL_RETURNING] if scan.state is TrackingState.RETURN_TO_SENDER else []
+def _cases_of(part: Fulfillment, scan: Scan, effect: ScanEffect) -> list[str]:
+    """The cases that the database opens with a scan. Whoever had it recalled has said what they want."""
+    recalled = part.recall is not None and part.recall.wished
+    returning = [PARCEL_RETURNING] if scan.state is TrackingState.RETURN_TO_SENDER and not recalled else []
     return [*returning, *([FOUND_AFTER_LOSS] if effect.contradicts else [])]
 
 
@@ -301,4 +304,6 @@ def _read_scan(command: CarrierEvent, part: Fulfillment) -> Scan:
         return Scan(state=None, seen=part.seen, why=KNOWN_ALREADY, repeated=True)
     if part.tracking is None:
         return Scan(state=None, seen=part.seen, why="the parcel has no label yet")
+    if part.stage in (Bucket.CANCELLED, Bucket.OPEN) and part.tracking is not TrackingState.VOIDED:
+        return Scan(state=None, seen=part.seen, why="the parcel does not travel: its label is being taken back")
     return after_scan(command.type, command.occurred_at, part.tracking, part.seen)

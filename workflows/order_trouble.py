@@ -15,6 +15,7 @@ with workflow.unsafe.imports_passed_through():
         awaits_choice,
         needs_remedy,
         plan_remedy,
+        remedy_of,
         rules_of,
         trouble_of,
     )
@@ -100,7 +101,7 @@ class OrderTrouble(OrderShipping):
 
     def _remedy_of(self, part: Fulfillment) -> Remedy:
         """What a person has chosen, else what the rules say."""
-        return part.remedy or rules_of(self.s.rules).remedy_for(trouble_of(part))
+        return remedy_of(self.s.rules, part)
 
     async def _hear_choice(self, part: Fulfillment) -> None:
         """Where the rules leave it to a person: ask, and wait; the parcel may turn up meanwhile."""
@@ -128,7 +129,7 @@ class OrderTrouble(OrderShipping):
             credit=self.s.book_credit(),
             promise_state=self._judge_promise(),
             claim_s=rules_of(self.s.rules).claim_s if claim else None,
-            actor=part.remedy_by or SYSTEM,
+            actor=part.remedy_by or (part.recall.actor if part.recall and part.recall.wished else SYSTEM),
         )
         await self._database(ParcelActivities.make_good, ask, f"{part.shipment_id} is {plan.trouble}: {plan.remedy}")
         if claim:

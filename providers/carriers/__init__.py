@@ -3,7 +3,7 @@
 The key is `fulfillment_order:package_no`, sent with every request: the same key meets the same label.
 """
 
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from pydantic import Field
 
@@ -42,6 +42,51 @@ class VoidLabelRequest(Message):
     tracking_number: str
 
 
+class RecallRequest(Message):
+    """Bring a parcel that has left back to where it came from. The key is the parcel's: it is asked once."""
+
+    key: str = Field(min_length=1, max_length=200)
+    tracking_number: str
+
+
+class RecallAgreed(Message):
+    """The carrier brings it back. Its scans tell when it is there, or that it was delivered all the same."""
+
+    kind: Literal["agreed"] = "agreed"
+
+
+class RecallTooLate(Message):
+    """It was delivered, or nothing can keep it from being."""
+
+    kind: Literal["too_late"] = "too_late"
+
+
+class RecallUnsupported(Message):
+    """This carrier, or this service, brings nothing back."""
+
+    kind: Literal["unsupported"] = "unsupported"
+
+
+class RecallFollows(Message):
+    """The carrier has to find it first; its scans will tell. Silence is never consent."""
+
+    kind: Literal["answer_follows"] = "answer_follows"
+
+
+RecallAnswer: TypeAlias = RecallAgreed | RecallTooLate | RecallUnsupported | RecallFollows
+RecallOutcome: TypeAlias = RecallAnswer | Unknown
+
+
+class FoundRecall(Message):
+    """The carrier knows the request, and this is how it answered at the time."""
+
+    kind: Literal["found"] = "found"
+    outcome: RecallAnswer
+
+
+RecallLookUp: TypeAlias = FoundRecall | Absent
+
+
 class CarrierProvider(Protocol):
     """What Accord asks of a carrier."""
 
@@ -56,6 +101,14 @@ class CarrierProvider(Protocol):
         """
         ...
 
+    async def recall(self, request: RecallRequest) -> RecallOutcome:
+        """Ask for a parcel back. Raises `NotSent` when the request never reached the carrier."""
+        ...
+
     async def look_up(self, key: str) -> LabelLookUp:
         """How the request with this key was answered. Raises `ProviderUnavailable`."""
+        ...
+
+    async def look_up_recall(self, key: str) -> RecallLookUp:
+        """How the recall with this key was answered. Raises `ProviderUnavailable`."""
         ...

@@ -1,11 +1,26 @@
-"""The simulated carrier: sells labels for parcels that travel as far as a demo drives them."""
+"""The simulated carrier: sells labels for parcels that travel as far as a demo drives them, and may bring them back."""
 
 import hashlib
 from typing import Final
 
 from pydantic import TypeAdapter
 
-from providers.carriers import BookRequest, LabelLookUp, LabelOk, LabelOutcome, VoidLabelRequest
+from providers.carriers import (
+    BookRequest,
+    FoundRecall,
+    LabelLookUp,
+    LabelOk,
+    LabelOutcome,
+    RecallAgreed,
+    RecallAnswer,
+    RecallFollows,
+    RecallLookUp,
+    RecallOutcome,
+    RecallRequest,
+    RecallTooLate,
+    RecallUnsupported,
+    VoidLabelRequest,
+)
 from providers.faults import ProviderKind, SimulationFaults
 from providers.outcomes import Absent, Found, Refused
 from providers.simulated_peer import DEFAULT_TIME_LIMIT_S, Call, SimulatedPeer, Visit, fingerprint
@@ -15,6 +30,11 @@ CARRIER: Final = "simulated"
 
 LabelAnswer = LabelOk | Refused
 _ANSWERS: TypeAdapter[LabelAnswer] = TypeAdapter(LabelAnswer)
+_RECALLS: TypeAdapter[RecallAnswer] = TypeAdapter(RecallAnswer)
+
+
+class RecallKeyReusedError(Exception):
+    """A recall's key was sent again for another parcel: a fault in the caller, not an outcome."""
 
 
 class SimulatedCarriers:
@@ -44,6 +64,20 @@ class SimulatedCarriers:
         )
         return await self._peer.send(call, _ANSWERS, lambda visit: _void(visit, request))
 
+    async def recall(self, request: RecallRequest) -> RecallOutcome:
+        """See `CarrierProvider.recall`. Raises `RecallKeyReusedError` for a key of another parcel."""
+        number = request.tracking_number
+        call = Call("recall", request.key, "", fingerprint("recall", request), subject=number)
+        answer = await self._peer.send(call, _RECALLS, lambda visit: _recall(visit, request))
+        if isinstance(answer, Refused):
+            raise RecallKeyReusedError(answer.detail)
+        return answer
+
+    async def look_up_recall(self, key: str) -> RecallLookUp:
+        """See `CarrierProvider.look_up_recall`."""
+        answer = await self._peer.look_up(key, ("recall",), _RECALLS)
+        return Absent() if answer is None else FoundRecall(outcome=answer)
+
     async def look_up(self, key: str) -> LabelLookUp:
         """See `CarrierProvider.look_up`."""
         answer = await self._peer.look_up(key, ("book", "void_label"), _ANSWERS)
@@ -72,13 +106,7 @@ def _book(visit: Visit, request: BookRequest) -> LabelAnswer:
 
 
 def _void(visit: Visit, request: VoidLabelRequest) -> LabelAnswer:
-    kinds = {
-        row[0]
-        for row in visit.db.execute(
-            "SELECT kind FROM effects WHERE provider = ? AND subject = ?",
-            (visit.provider, request.tracking_number),
-        )
-    }
+    kinds = _done_to(visit, request.tracking_number)
     if "label" not in kinds:
         return Refused(code="unknown_label", detail="no label has this tracking number")
     if "label_void" in kinds:
@@ -86,6 +114,30 @@ def _void(visit: Visit, request: VoidLabelRequest) -> LabelAnswer:
     ref = visit.reference("label_void")
     visit.record("label_void", ref, request.tracking_number, detail=(("carrier", CARRIER),))
     return _label(ref, request.tracking_number)
+
+
+def _recall(visit: Visit, request: RecallRequest) -> RecallAnswer:
+    """What the carrier says; the control `carriers.recall` chooses, for a parcel that travels under its label."""
+    wish = visit.controls.get("carriers.recall", "agreed")
+    if wish == "unsupported":
+        return RecallUnsupported()
+    kinds = _done_to(visit, request.tracking_number)
+    if "recall" in kinds:
+        return RecallAgreed()
+    if wish == "too_late" or "label" not in kinds or "label_void" in kinds:
+        return RecallTooLate()
+    if wish == "answer_follows":
+        return RecallFollows()
+    visit.record("recall", visit.reference("recall"), request.tracking_number, detail=(("carrier", CARRIER),))
+    return RecallAgreed()
+
+
+def _done_to(visit: Visit, tracking_number: str) -> set[str]:
+    """The kinds of effects that a parcel has seen."""
+    rows = visit.db.execute(
+        "SELECT kind FROM effects WHERE provider = ? AND subject = ?", (visit.provider, tracking_number)
+    )
+    return {row[0] for row in rows}
 
 
 def _label(ref: str, tracking_number: str) -> LabelOk:

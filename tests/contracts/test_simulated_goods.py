@@ -6,8 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from providers.carriers import LabelOk, VoidLabelRequest
-from providers.carriers.simulated import SimulatedCarriers
+from providers.carriers import (
+    FoundRecall,
+    LabelOk,
+    RecallAgreed,
+    RecallFollows,
+    RecallRequest,
+    RecallTooLate,
+    RecallUnsupported,
+    VoidLabelRequest,
+)
+from providers.carriers.simulated import RecallKeyReusedError, SimulatedCarriers
 from providers.outcomes import Absent, Found, Ok
 from providers.simulation import Simulation
 from providers.warehouses import AnswerFollows, FoundStop, Stopped, StopRequest, TooLate
@@ -183,3 +192,50 @@ async def test_a_label_is_sold_once_per_key_and_taken_back_once(simulation: Simu
         ("label", second.tracking_number),
         ("label_void", first.tracking_number),
     ]
+
+
+def _recall(label: LabelOk, seq: int = 1) -> RecallRequest:
+    return RecallRequest(key=f"shp_1:recall:{seq}", tracking_number=label.tracking_number)
+
+
+@pytest.mark.parametrize(
+    ("control", "answer", "effects"),
+    [
+        ("agreed", RecallAgreed(), ["label", "recall"]),
+        ("too_late", RecallTooLate(), ["label"]),
+        ("unsupported", RecallUnsupported(), ["label"]),
+        ("answer_follows", RecallFollows(), ["label"]),
+    ],
+)
+async def test_a_recall_has_one_answer_per_key(
+    simulation: Simulation, control: str, answer: object, effects: list[str]
+) -> None:
+    """However often it is asked, and whatever the carrier would say now; found under its key and no other."""
+    # given
+    carriers = SimulatedCarriers(simulation)
+    label = await carriers.book(parcel())
+    assert isinstance(label, LabelOk)
+    simulation.set_control("carriers.recall", control, order_id="ord_1")
+    assert await carriers.look_up_recall(_recall(label).key) == Absent()
+    # when
+    first = await carriers.recall(_recall(label))
+    simulation.set_control("carriers.recall", "unsupported", order_id="ord_1")
+    second = await carriers.recall(_recall(label))
+    # then
+    assert first == second == answer
+    assert await carriers.look_up_recall(_recall(label).key) == FoundRecall(outcome=first)
+    assert await carriers.look_up(_recall(label).key) == Absent()
+    assert await carriers.look_up_recall(parcel().key) == Absent()
+    assert _kinds(simulation) == effects
+
+
+async def test_what_does_not_travel_is_not_recalled(simulation: Simulation) -> None:
+    """A label that was taken back, or that nobody sold; and a key stands for one parcel."""
+    carriers = SimulatedCarriers(simulation)
+    label = await carriers.book(parcel())
+    assert isinstance(label, LabelOk)
+    await carriers.void_label(VoidLabelRequest(key="void-1", tracking_number=label.tracking_number))
+    assert await carriers.recall(_recall(label)) == RecallTooLate()
+    assert await carriers.recall(RecallRequest(key="other", tracking_number="SIM0")) == RecallTooLate()
+    with pytest.raises(RecallKeyReusedError):
+        await carriers.recall(RecallRequest(key=_recall(label).key, tracking_number="SIM0"))

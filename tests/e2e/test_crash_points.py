@@ -65,6 +65,8 @@ WRITTEN_OFF = Journey(
 )
 LOST = Journey(journeys.lose, "completed", (*SENT, ("label", 0), ("release", 0)))
 BROUGHT_BACK = Journey(journeys.bring_back, "completed", (*SENT, ("refund", 1500)))
+RECALLED = Journey(journeys.recall, "completed", (*SENT, ("recall", 0), ("refund", 1500)))
+NOT_RECALLED = Journey(journeys.recall_in_vain, "completed", SENT, controls=(("carriers.recall", "too_late"),))
 REFUSED = Journey(journeys.refuse_and_retry, "completed", SENT, controls=(("warehouses.decline", 1),))
 
 POINTS: Mapping[str, tuple[tuple[Stage, ...], Journey]] = {
@@ -87,6 +89,9 @@ POINTS: Mapping[str, tuple[tuple[Stage, ...], Journey]] = {
     "shipments.stop_declined": (OWN, NOT_STOPPED),
     "shipments.void_label": (OWN, CANCELLED_PACKED),
     "parcels.make_good": (OWN, LOST),
+    "recalls.ask": (ASKED, RECALLED),
+    "recalls.hear": (ASKED, RECALLED),
+    "recalls.decline": (OWN, NOT_RECALLED),
     "records.open_command": (ASKED, CANCELLED),
     "records.settle_command": (OWN, REFUSED),
     "records.open_case": (OWN, REFUSED),

@@ -21,6 +21,7 @@ async def test_a_dry_run_says_what_would_happen_and_changes_nothing(desk: FrontD
         "total_before_minor": 2500,
         "total_after_minor": 0,
         "needs_node_minor": 2500,
+        "needs_carrier_minor": 0,
         "kept_minor": 0,
         "refund_minor": 0,
     }

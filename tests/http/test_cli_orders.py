@@ -161,6 +161,25 @@ async def test_a_return_is_quoted_or_refused(counter: Counter) -> None:
     assert f"accord orders return-quote {order['id']}" in late.stderr
 
 
+async def test_a_parcel_that_has_left_is_asked_back(counter: Counter) -> None:
+    """Refused without `--recall`, which the refusal names; planned and asked with it, and seen on the order."""
+    order = place(counter, "--sku", "MUG-BLUE:1")
+    number = str(order["order_number"])
+    await _hand_over(counter, str(order["id"]))
+    code, refused = counter.accord_json("orders", "cancel", number)
+    assert (code, refused["reason"], refused["alternative"]) == (REFUSED, "already_handed_over", "return")
+    assert "with recall" in refused["detail"]
+    code, plan = counter.accord_json("orders", "cancel", number, "--recall", "--dry-run")
+    assert (code, [line["outcome"] for line in plan["lines"]]) == (DONE, ["needs_carrier"])
+    screen = counter.accord("orders", "cancel", number, "--recall")
+    assert screen.returncode == DONE, screen.stdout + screen.stderr
+    assert "recall_requested" in screen.stdout
+    assert "asked back from the carrier: shp_" in screen.stdout
+    wait_until(lambda: "return_to_sender  recall agreed" in counter.accord("orders", "show", number).stdout)
+    code, again = counter.accord_json("orders", "cancel", number, "--recall")
+    assert (code, again["reason"]) == (REFUSED, "cannot_be_recalled")
+
+
 def test_an_order_that_does_not_end_in_time_is_told_on_one_line_too(counter: Counter) -> None:
     """`watch --json` prints one document a line, the last one says that the order is still open; exit code 1."""
     number = str(place(counter)["order_number"])

@@ -175,6 +175,53 @@ async def cancel_part(shop: Shop) -> Order:
     return order
 
 
+async def recalled(shop: Shop) -> Order:
+    """Asked back when it has left; it comes back and is refunded."""
+    order, part = await _recalls(shop, "agreed")
+    await shop.becomes(order, wait_cause="return_to_sender")
+    await shop.scan(order, part["shipment_id"], CarrierEventType.RETURNED)
+    await order.handle.result()
+    return order
+
+
+async def recall_declined(shop: Shop) -> Order:
+    """Asked back when it is too late: it is delivered."""
+    order, part = await _recalls(shop, "too_late")
+
+    async def declined() -> bool:
+        return "recall.declined" in await shop.events(order)
+
+    await eventually(declined)
+    await shop.delivers(order, part)
+    await order.handle.result()
+    return order
+
+
+async def recall_unanswered(shop: Shop) -> Order:
+    """The carrier never says a word: a case, and the parcel is delivered."""
+    order, part = await _recalls(shop, "answer_follows")
+
+    async def silent() -> bool:
+        return "recall_unanswered" in [code for code, _, _ in await shop.cases(order)]
+
+    await eventually(silent)
+    await shop.delivers(order, part)
+    await order.handle.result()
+    return order
+
+
+async def _recalls(shop: Shop, answer: str) -> tuple[Order, dict[str, Any]]:
+    await shop.stocks("LAMP", EAST=1)
+    placed = shop.order(("LAMP", 1))
+    shop.control(placed, "carriers.recall", answer)
+    order = await shop.submit(placed)
+    (part,) = await shop.released(order)
+    await shop.ships(order, part)
+    await shop.becomes(order, payment_status="captured")
+    await shop.cancel(order, recall=True)
+    return order, part
+
+
 async def cancel_declined(shop: Shop) -> Order:
     """The node says no, by report; the order goes on."""
     await shop.stocks("LAMP", EAST=1)
@@ -576,6 +623,9 @@ JOURNEYS: dict[str, tuple[Journey, dict[str, Any]]] = {
     "cancel_before_payment": (cancel_before_payment, {}),
     "cancel_part": (cancel_part, {}),
     "cancel_declined": (cancel_declined, {}),
+    "recalled": (recalled, {}),
+    "recall_declined": (recall_declined, {}),
+    "recall_unanswered": (recall_unanswered, {"carrier_trouble": {"recall_answer_s": 1}}),
     "refused_and_retried": (refused_and_retried, {"node_accept_s": 1}),
     "outside_capture": (outside_capture, {}),
     "garbage": (garbage, {}),

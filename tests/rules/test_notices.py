@@ -32,6 +32,8 @@ LATER = {
     "parcel.damaged",
     "parcel.returning",
     "parcel.replaced",
+    "parcel.recalled",
+    "recall.declined",
 }
 """Events that there were none of when the migration ran."""
 AWAITED: set[str] = set()

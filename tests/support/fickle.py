@@ -84,6 +84,7 @@ class Script:
     pay: str = "pm_ok"
     split: str = "asap"
     stop: str = "stopped"
+    recall: str = "agreed"
     seed: int = 0
     steps: list[Step] = field(default_factory=list)
 
@@ -96,6 +97,7 @@ def a_script(dice: random.Random) -> Script:
         split=dice.choice([Split.ASAP, Split.ASAP, Split.TOGETHER]).value,
         stop=dice.choice(["stopped", "too_late", "answer_follows"]),
         seed=dice.randint(0, 999),
+        recall=dice.choice(["agreed", "agreed", "too_late", "unsupported", "answer_follows"]),
     )
 
 
@@ -137,6 +139,7 @@ class Sayings:
             restock=self._dice.random() < 0.7,
             refund=self._dice.choice(["full", "full", "none"]),
             all_or_nothing=self._dice.random() < (0.2 if lines else 0.6),
+            recall=self._dice.random() < 0.3,
         )
 
     def _retry(self, parts: Parts) -> tuple[str, BaseModel]:

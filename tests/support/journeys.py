@@ -76,6 +76,30 @@ async def cancel_in_vain(shop: Shop, order: Order) -> None:
     await _leave(shop, order, part)
 
 
+async def recall(shop: Shop, order: Order) -> None:
+    """Asked back when it has left: the carrier agrees, and the parcel comes back."""
+    part = await _shipped(shop, order)
+    await insist(lambda: shop.cancel(order, recall=True))
+
+    async def turned() -> bool:
+        return [p["stage"] for p in await shop.parts(order)] == ["return_pending"]
+
+    await eventually(turned, PATIENCE_S)
+    await insist(lambda: shop.scan(order, part["shipment_id"], CarrierEventType.RETURNED))
+
+
+async def recall_in_vain(shop: Shop, order: Order) -> None:
+    """Asked back when it has left: too late, and the parcel is delivered."""
+    part = await _shipped(shop, order)
+    await insist(lambda: shop.cancel(order, recall=True))
+
+    async def declined() -> bool:
+        return "recall.declined" in await shop.events(order)
+
+    await eventually(declined, PATIENCE_S)
+    await insist(lambda: shop.delivers(order, part))
+
+
 async def cancel_captured(shop: Shop, order: Order) -> None:
     """The money was taken at the bank's own console before the order was cancelled."""
     await _released(shop, order)
@@ -190,18 +214,14 @@ async def reject(shop: Shop, order: Order) -> None:
 
 async def lose(shop: Shop, order: Order) -> None:
     """The carrier loses the parcel; its contents are sent again and arrive."""
-    first = await _released(shop, order)
-    await _pack(shop, order, first)
-    await insist(lambda: shop.report(order, first["fulfillment_id"], ReportKind.HANDED_OVER))
+    first = await _shipped(shop, order)
     await insist(lambda: shop.scan(order, first["shipment_id"], CarrierEventType.LOST))
     await _elsewhere(shop, order, first)
 
 
 async def bring_back(shop: Shop, order: Order) -> None:
     """The carrier brings the parcel back to its node: its units are on hand again, its money goes home."""
-    part = await _released(shop, order)
-    await _pack(shop, order, part)
-    await insist(lambda: shop.report(order, part["fulfillment_id"], ReportKind.HANDED_OVER))
+    part = await _shipped(shop, order)
     await insist(lambda: shop.scan(order, part["shipment_id"], CarrierEventType.RETURNED))
 
 
@@ -233,7 +253,7 @@ async def insist(send: Callable[[], Awaitable[T]]) -> T:
         except WorkflowUpdateRPCTimeoutOrCancelledError:
             return False
         except RPCError as error:
-            if error.status is not RPCStatusCode.FAILED_PRECONDITION:
+            if error.status not in (RPCStatusCode.FAILED_PRECONDITION, RPCStatusCode.ABORTED):
                 raise
             return False  # the engine has just noticed the death, and takes no updates for a moment
         except WorkflowUpdateFailedError as error:
@@ -252,6 +272,14 @@ async def _released(shop: Shop, order: Order) -> Part:
         return parts[0] if parts and parts[0]["stage"] != "allocated" else None
 
     return await eventually(at_node, PATIENCE_S, every_s=0.25)
+
+
+async def _shipped(shop: Shop, order: Order) -> Part:
+    """The order's only parcel has left."""
+    part = await _released(shop, order)
+    await _pack(shop, order, part)
+    await insist(lambda: shop.report(order, part["fulfillment_id"], ReportKind.HANDED_OVER))
+    return part
 
 
 async def _pack(shop: Shop, order: Order, part: Part) -> None:

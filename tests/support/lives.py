@@ -17,7 +17,7 @@ from temporalio.client import WorkflowExecutionStatus, WorkflowUpdateFailedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from domain.backorders import SupplyArrived
-from domain.orders import CarrierEventType, ReportKind, Split
+from domain.orders import CancelReason, CarrierEventType, ReportKind, Split
 from store.checks import run_checks
 from tests.support.fickle import ITEMS, WAITED_FOR, WARES, WORK, Script, Step, Way
 from tests.support.outlet import provider_objects
@@ -51,6 +51,7 @@ class Fickle:
         self.shop = shop
         self.said: list[Said] = []
         self._dice = random.Random(seed)
+        self._recalls = random.Random(seed)
         self._numbers = count()
         self._waiting: list[asyncio.Task[None]] = []
         self._brought: set[int] = set()  # lines whose units have come in
@@ -122,6 +123,8 @@ class Fickle:
     async def ends(self, order: Order) -> None:
         """The nodes answer, pack and hand over what they have, the carriers deliver, until the order is over."""
         while not (await self.shop.header(order))["terminal"]:
+            if self._recalls.random() < 0.2:
+                await self._recalled(order)
             await self._works(order)
             for hold_id in await self._live_holds(order):
                 await self.tell(order, "release_hold", ReleaseHold(command_id=self._id(), hold_id=hold_id), 0)
@@ -153,6 +156,12 @@ class Fickle:
             return
         for sku in sorted({line["sku"] for line in waiting}):
             await self.tell(order, "supply_arrived", SupplyArrived(command_id=self._id(), sku=sku), 0)
+
+    async def _recalled(self, order: Order) -> None:
+        """Somebody wants all of it back, whatever has left; the carrier may be asked before its next scan, or not."""
+        wish = CancelOrder(command_id=self._id(), reason=CancelReason.CHANGED_MIND, recall=True)
+        self._waiting.append(asyncio.create_task(self.tell(order, "cancel", wish, 0)))
+        await asyncio.sleep(self._recalls.choice([0.0, 0.1, 0.4]))
 
     async def _works(self, order: Order) -> None:
         for part in await self.shop.parts(order):
@@ -189,7 +198,7 @@ class Fickle:
 
 async def _over(order: Order, error: RPCError) -> str | None:
     """The answer of an order that is over; None while it only missed the message, or lost a task."""
-    if error.status is RPCStatusCode.FAILED_PRECONDITION:
+    if error.status in (RPCStatusCode.FAILED_PRECONDITION, RPCStatusCode.ABORTED):
         return None
     if error.status is not RPCStatusCode.NOT_FOUND:
         raise error
@@ -276,6 +285,7 @@ class Lives:
         placed = self.shop.order(*script.lines, pay=script.pay, split=Split(script.split))
         self._scripts[placed.order_id] = script
         self.shop.control(placed, "warehouses.stop", script.stop)
+        self.shop.control(placed, "carriers.recall", script.recall)
         order = await self.shop.submit(placed)
         while step := await steps.get():
             await fickle.hears(order, step)
