@@ -113,7 +113,7 @@ class OrderClosing(OrderSilence):
         ask, outcome = self._mark_closed(command, actor)
         own = asyncio.current_task()
         self._closers.add(own)
-        for task in (*self._handlers.values(), *self._tracks, self._main):
+        for task in (*self._handlers.values(), *self._tracks, *self._recalls, self._main):
             if task is not None and task is not own:
                 task.cancel()
         begin = BeginClosingAsk(
