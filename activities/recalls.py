@@ -5,12 +5,11 @@ from typing import Literal
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio import activity
 
-from activities.contract import Checkpoint, LostCommand, Stage, no_checkpoint, retry_me
+from activities.contract import Checkpoint, Stage, no_checkpoint, retry_me
 from domain.orders import Actor, ActorKind, Frozen
 from providers.carriers import CarrierProvider, FoundRecall, RecallRequest
 from providers.outcomes import NotSent, ProviderUnavailable, Unknown
-from store import control, recalls
-from store.engine import transaction
+from store import recalls
 from store.orders import OrderChange, change_order
 
 CARRIER = Actor(kind=ActorKind.CARRIER, id="carrier")
@@ -29,19 +28,6 @@ class RecallReply(Frozen):
     """What the carrier says now."""
 
     answer: RecallWord
-
-
-class HearAsk(Frozen):
-    """The commands whose outcome the order knows."""
-
-    order_id: str
-    known: tuple[str, ...]
-
-
-class Heard(Frozen):
-    """Those that it does not know, though they are applied: a scan that decides more than the carrier's answer."""
-
-    lost: tuple[LostCommand, ...] = ()
 
 
 class DeclinedAsk(Frozen):
@@ -84,14 +70,6 @@ class RecallActivities:
             raise retry_me("ProviderUnknown", f"recalls.ask: {answer.why}")
         self._checkpoint("recalls.ask", Stage.BEFORE_REPORT)
         return RecallReply(answer=answer.kind)
-
-    @activity.defn(name="recalls.hear")
-    async def hear(self, ask: HearAsk) -> Heard:
-        """What the order has to catch up with before it does what the carrier's answer says."""
-        self._checkpoint("recalls.hear", Stage.BEFORE_EFFECT)
-        lost = await transaction(self._engine, lambda c: control.lost_commands(c, ask.order_id, "", ask.known))
-        self._checkpoint("recalls.hear", Stage.BEFORE_REPORT)
-        return Heard(lost=tuple(LostCommand(kind=kind, payload_json=payload) for kind, payload in lost))
 
     @activity.defn(name="recalls.decline")
     async def decline(self, ask: DeclinedAsk) -> Declined:

@@ -31,6 +31,19 @@ class OpenCommandAsk(Frozen):
     known: tuple[str, ...] = ()  # commands whose outcome the order knows
 
 
+class HearAsk(Frozen):
+    """The commands whose outcome the order knows."""
+
+    order_id: str
+    known: tuple[str, ...]
+
+
+class Heard(Frozen):
+    """Those that it does not know, though they are applied."""
+
+    lost: tuple[LostCommand, ...] = ()
+
+
 class CommandOpened(Frozen):
     """The actor of record. With a `code` the command may not go on; `detail` says why.
 
@@ -148,6 +161,14 @@ class RecordActivities:
         if self._direct == "allow" or (self._direct == "limited" and not ask.moves_money_or_goods):
             return _opened(OPERATOR, row)
         return CommandOpened(actor=OPERATOR, code=DIRECT_COMMAND_REFUSED, detail="send it through the API")
+
+    @activity.defn(name="records.hear")
+    async def hear(self, ask: HearAsk) -> Heard:
+        """What the order has to catch up with before it decides something by itself."""
+        self._checkpoint("records.hear", Stage.BEFORE_EFFECT)
+        lost = await transaction(self._engine, lambda c: control.lost_commands(c, ask.order_id, "", ask.known))
+        self._checkpoint("records.hear", Stage.BEFORE_REPORT)
+        return Heard(lost=tuple(LostCommand(kind=kind, payload_json=payload) for kind, payload in lost))
 
     @activity.defn(name="records.settle_command")
     async def settle_command(self, ask: SettleAsk) -> Recorded:

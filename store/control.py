@@ -99,7 +99,8 @@ WITH own AS (
    WHERE order_id = :order_id AND command_id = :command_id AND state = 'applied')
 SELECT kind, payload::text AS payload FROM commands
  WHERE order_id = :order_id AND command_id <> :command_id AND state = 'applied'
-   AND NOT starts_with(command_id, 'system:') AND command_id <> ALL (CAST(:known AS text[]))
+   AND (NOT starts_with(command_id, 'system:') OR kind = 'cancel' AND NOT starts_with(command_id, 'system:hold:'))
+   AND command_id <> ALL (CAST(:known AS text[]))
    AND (outcome->>'order_version')::int < coalesce((SELECT version FROM own), 2147483647)
  ORDER BY (outcome->>'order_version')::int, settled_at
 """)
@@ -110,8 +111,8 @@ async def lost_commands(
 ) -> list[tuple[str, str]]:
     """Kind and payload of the commands that were applied and are not among the known ones, in their order.
 
-    Only those before the command named, if that was applied too. The order's own ones are not among them: it
-    does them again by itself.
+    Only those before the command named, if that was applied too. Of the order's own ones only the units that it gave
+    up: everything else it does again by itself.
     """
     values = {"order_id": order_id, "command_id": command_id, "known": list(known)}
     return [(row.kind, row.payload) for row in await connection.execute(_LOST, values)]

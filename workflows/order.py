@@ -233,7 +233,7 @@ class Order(OrderWriteOff):
             await self._give_up(CancelReason.OUT_OF_STOCK)
             return
         missing = tuple((line.line_no, line.requested - line.available) for line in short.lines)
-        await self._give_up(CancelReason.OUT_OF_STOCK, missing or again or units_to_source(self.s), Bucket.OPEN)
+        await self._give_up(CancelReason.OUT_OF_STOCK, missing or again or units_to_source(self.s))
 
     async def _allocate(self) -> list[Fulfillment]:
         """Commit the held units that no hold keeps back: one fulfillment order per node."""

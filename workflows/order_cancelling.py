@@ -8,7 +8,7 @@ from typing import NamedTuple
 from temporalio import workflow
 from temporalio.common import RawValue
 
-from workflows.order_desk import takes_anything, validated
+from workflows.order_desk import OWN, takes_anything, validated
 from workflows.order_refunding import OrderRefunding
 
 with workflow.unsafe.imports_passed_through():
@@ -188,18 +188,26 @@ class OrderCancelling(OrderRefunding):
         self._show()
         return outcome.model_copy(update={"order_version": recorded.version if not asked else self.s.version})
 
-    async def _give_up(
-        self, reason: CancelReason, units: Sequence[tuple[int, int]] = (), only: Bucket | None = None
-    ) -> None:
+    async def _give_up(self, reason: CancelReason, units: Sequence[tuple[int, int]] = ()) -> None:
         """Cancel (some units) because nothing else is left to do; somebody may have been quicker."""
+        await self._catch_up()
         lines = tuple(LineUnits(*unit) for unit in units)
         number = self.s.supply_ends if reason is CancelReason.NO_SUPPLY else self.s.generation
-        key = f"system:{reason}:{number}"
-        command = CancelOrder(command_id=key, reason=reason, lines=lines, actor=SYSTEM)
+        key = f"{OWN}{reason}:{number}"
+        await self._give_up_by(CancelOrder(command_id=key, reason=reason, lines=lines, actor=SYSTEM))
+
+    async def _give_up_by(self, command: CancelOrder) -> None:
+        key = command.command_id
+        if key in self.s.answered:
+            return
+        self.s.answered[key] = ""
         try:
-            await self._cancel_all(command, SYSTEM, only)
+            outcome = await self._cancel_all(command, SYSTEM, _only_from(command))
         except OrderRuleError as refusal:
+            del self.s.answered[key]
             workflow.logger.info("cancel.not_needed", extra={"code": refusal.code})
+        else:
+            self.s.answered[key] = outcome.model_dump_json()
 
     def _mark_cancelled(self, plan: CancellationPlan) -> tuple[tuple[PartCut, ...], list[Freed]]:
         """Synchronous: from here on no other decision sees these units. Returns the cuts, and what became free."""
@@ -447,3 +455,10 @@ def _cancelled_lines(
         )
         for n in sorted({*done, *open_, *refused})
     )
+
+
+def _only_from(command: CancelOrder) -> Bucket | None:
+    """Where the units are that the order gives up: those that wait, or those that no node has; else wherever."""
+    if command.reason is CancelReason.NO_SUPPLY:
+        return Bucket.BACKORDERED
+    return Bucket.OPEN if command.reason is CancelReason.OUT_OF_STOCK and command.lines else None

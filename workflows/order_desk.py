@@ -26,6 +26,7 @@ with workflow.unsafe.imports_passed_through():
         COMMAND_ALTERED,
         DIRECT_COMMAND_REFUSED,
         CommandOpened,
+        HearAsk,
         OpenCommandAsk,
         RecordActivities,
         SettleAsk,
@@ -72,6 +73,8 @@ COMMANDS: Mapping[str, type[BaseModel]] = {
     "supply_arrived": SupplyArrived,
     "leave_node": LeaveNode,
 }
+OWN = "system:"
+"""How the ids of the commands begin that an order gives itself."""
 C = TypeVar(
     "C",
     AmendOrder,
@@ -247,8 +250,14 @@ class OrderDesk(OrderBase):
         raise SenderRefused(opened.code, opened.detail)
 
     def _heard(self) -> tuple[str, ...]:
-        """The commands whose outcome this order knows. One under way may be a lost one that was sent again."""
-        return tuple(key for key, outcome in self.s.answered.items() if outcome)
+        """The commands whose outcome this order knows. One that was sent and is under way may be a lost one again."""
+        return tuple(key for key, outcome in self.s.answered.items() if outcome or key.startswith(OWN))
+
+    async def _catch_up(self) -> None:
+        """Before the order decides by itself: take what it lost, so that it decides by what its rows say."""
+        ask = HearAsk(order_id=self.s.order.order_id, known=self._heard())
+        heard = await self._database(RecordActivities.hear, ask, "Was anything said that was lost?")
+        await self._hear_again(heard.lost)
 
     async def _hear_again(self, lost: Sequence[LostCommand]) -> None:
         """Take commands that the database has and this order lost with a workflow task, before anything later.
@@ -258,8 +267,15 @@ class OrderDesk(OrderBase):
         """
         for one in lost:
             command = COMMANDS[one.kind].model_validate_json(one.payload_json)
+            if isinstance(command, CancelOrder) and command.command_id.startswith(OWN):
+                await self._give_up_by(command)
+                continue
             with suppress(ApplicationError):
                 await getattr(self, one.kind)(command)
+
+    async def _give_up_by(self, command: CancelOrder) -> None:
+        """Cancel because nothing else is left to do. See `order_cancelling.py`."""
+        raise NotImplementedError
 
     async def _refuse_signal(self, command: C, kind: str, code: str, detail: str) -> None:
         content = {"code": code, "detail": detail}

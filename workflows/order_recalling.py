@@ -9,7 +9,7 @@ from workflows.order_base import Due
 from workflows.order_trouble import OrderTrouble
 
 with workflow.unsafe.imports_passed_through():
-    from activities.recalls import CARRIER, DeclinedAsk, HearAsk, RecallActivities, RecallAsk
+    from activities.recalls import CARRIER, DeclinedAsk, RecallActivities, RecallAsk
     from domain.cases import RECALL_FAILING, RECALL_UNANSWERED
     from domain.lifecycle import RecallState, Team, awaits_recall
     from domain.order_state import Fulfillment
@@ -38,8 +38,7 @@ class OrderRecalling(OrderTrouble):
         reply = await self._provider(RecallActivities.ask, ask, summary, RECALL_FAILING)
         if reply.answer == "answer_follows":
             return
-        heard = HearAsk(order_id=self.s.order.order_id, known=self._heard())
-        await self._hear_again((await self._database(RecallActivities.hear, heard, "Was it scanned meanwhile?")).lost)
+        await self._catch_up()
         if not self._is_recall_open(part):
             return
         if reply.answer == "agreed":

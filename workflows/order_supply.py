@@ -174,4 +174,4 @@ class OrderSupply(OrderAmending):
         units = units_to_give_up(self.s, workflow.now())
         if units:
             self.s.supply_ends += 1
-            await self._give_up(CancelReason.NO_SUPPLY, units, Bucket.BACKORDERED)
+            await self._give_up(CancelReason.NO_SUPPLY, units)

@@ -1,0 +1,81 @@
+"""A step was written and its workflow task was lost: the order learns of it before it decides anything else."""
+
+from collections.abc import Awaitable, Callable
+
+from activities.contract import CommandRef
+from activities.stock import CancelAsk, StockActivities
+from domain.orders import SYSTEM, CancelReason
+from tests.support.shop import Order, Shop
+from workflows.messages import CancelledLine, CancelOrder, CancelOutcome, LineUnits
+
+ShopWith = Callable[..., Awaitable[Shop]]
+
+
+async def _cancelled_unheard(shop: Shop, order: Order, command: CancelOrder, owed_less: int) -> CancelOutcome:
+    """What is left of a cancellation of waiting units when the engine refuses the task that wrote it."""
+    outcome = CancelOutcome(
+        cancellation_id=f"can_{command.command_id}",
+        state="confirmed",
+        reason=command.reason,
+        lines=tuple(CancelledLine(n, q, q, 0, 0) for n, q in command.lines),
+        total_before_minor=3500,
+        total_after_minor=3500 - owed_less,
+        order_version=0,
+    )
+    await StockActivities(shop.engine).cancel(
+        CancelAsk(
+            order_id=order.id,
+            reason=command.reason,
+            command_id=command.command_id,
+            actor=SYSTEM,
+            command=CommandRef(
+                command_id=command.command_id,
+                kind="cancel",
+                payload_json=command.model_dump_json(),
+                outcome_json=outcome.model_dump_json(),
+            ),
+            step="at_once",
+            backordered_units=tuple((n, q) for n, q in command.lines),
+            no_longer_owed_minor=((1, owed_less),),
+        )
+    )
+    return outcome
+
+
+async def test_units_are_given_up_once_though_their_cancellation_was_lost(shop_with: ShopWith) -> None:
+    """The customer cancelled what waits, and the order did not hear of it: at the limit nothing is left to give up."""
+    # given
+    shop = await shop_with(backorder_limit_s=3)
+    await shop.stocks("LAMP", EAST=1)
+    await shop.lets_wait("LAMP")
+    order = await shop.place(("LAMP", 3))
+    await shop.released(order)
+    wish = CancelOrder(command_id="unheard", reason=CancelReason.CHANGED_MIND, lines=(LineUnits(1, 2),))
+    # when
+    await _cancelled_unheard(shop, order, wish, 2333)
+    # then
+    assert (await shop.sees_through(order)).status == "completed"
+    assert await shop.money(order) == {"authorized": 3500, "captured": 1167, "refunded": 0}
+    events = await shop.sql(
+        "SELECT command_id FROM order_events WHERE order_id = :o AND type = 'cancellation.confirmed'", o=order.id
+    )
+    assert [event["command_id"] for event in events] == ["unheard"]
+    await shop.agrees(order)
+
+
+async def test_a_cancellation_comes_after_units_that_the_order_gave_up_and_forgot(shop: Shop) -> None:
+    """The order gave up what waits and lost that: the customer's cancellation of the rest still finds its units."""
+    # given
+    await shop.stocks("LAMP", EAST=1)
+    await shop.lets_wait("LAMP")
+    order = await shop.place(("LAMP", 3))
+    await shop.released(order)
+    own = CancelOrder(command_id="system:no_supply:1", reason=CancelReason.NO_SUPPLY, lines=(LineUnits(1, 2),))
+    await _cancelled_unheard(shop, order, own, 2333)
+    # when
+    outcome = await shop.cancel(order, lines=[(1, 1)])
+    # then
+    assert outcome.state == "confirmed"
+    assert (await order.handle.result()).status == "cancelled"
+    assert await shop.money(order) == {"authorized": 3500, "captured": 0, "refunded": 0}
+    await shop.agrees(order)
