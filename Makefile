@@ -27,8 +27,8 @@ demo: environment ## Start everything, then send real retail orders through it (
 	@$(BIN)/accord demo retail --orders $(ORDERS)
 	@echo "   The stack goes on running: look around, then  make down"
 
-test: environment binaries ## Run all tests on real engines of their own (PYTEST_ARGS="-k name")
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: environment binaries ## Run all tests, on two sets of real engines of their own (PYTEST_ARGS="-k name")
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 check: environment ## What CI runs, in its order
 	@$(MAKE) --no-print-directory fmt-check

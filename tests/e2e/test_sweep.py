@@ -148,7 +148,7 @@ async def test_what_comes_after_the_end_is_settled_a_fact_is_kept_a_wish_is_refu
     assert refused["state"] == "refused"
     assert refused["outcome"] == {
         "code": "order_closed",
-        "detail": "The order is completed.",
+        "detail": "The order is completed. quoteReturn says what comes back for goods that do.",
         "alternative": "return",
         "state": "completed",
         "lines": [],

@@ -73,6 +73,8 @@ def test_rules_are_tried_set_and_hold_an_order(counter: Counter, tmp_path: Path)
     shown = counter.accord("rules", "risk", "show")
     assert "many_lamps" in shown.stdout
     code, order = counter.accord_json("orders", "create", "--wait", "20", "--sku", "LAMP-OAK:2")
+    assert (code, [hold["reason"] for hold in order["holds"]]) == (DONE, ["under_review"])
+    code, order = counter.accord_json("orders", "show", order["id"])
     assert (code, [hold["reason"] for hold in order["holds"]]) == (DONE, ["many_lamps"])
     code, again = counter.accord_json("rules", "risk", "test", "--order", order["id"])
     assert (code, again["matched"], again["ruleset"]) == (DONE, ["many_lamps"], "risk@2")

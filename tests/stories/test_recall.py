@@ -279,7 +279,7 @@ async def test_what_has_not_left_is_cancelled_and_what_has_left_is_recalled(shop
     east, _ = await shop.released(order, 2)
     await shop.ships(order, east)
     await shop.becomes(order, payment_status="partially_captured")
-    preview = await order.handle.query("preview_cancel", args=[(), "service", True, "full", True])
+    preview = await order.handle.query("preview_cancel", args=[(), "service", True, "full", False, True])
     # when
     outcome = await shop.cancel(order, recall=True)
     await shop.becomes(order, wait_cause="return_to_sender")

@@ -120,10 +120,13 @@ class Fickle:
 
     # --- nodes, carriers and whoever must decide -------------------------------------------------------
 
-    async def ends(self, order: Order) -> None:
-        """The nodes answer, pack and hand over what they have, the carriers deliver, until the order is over."""
+    async def ends(self, order: Order, *, recalled: float = 0.0) -> None:
+        """The nodes answer, pack and hand over what they have, the carriers deliver, until the order is over.
+
+        `recalled` is how likely it is in each round that somebody wants all of it back.
+        """
         while not (await self.shop.header(order))["terminal"]:
-            if self._recalls.random() < 0.2:
+            if self._recalls.random() < recalled:
                 await self._recalled(order)
             await self._works(order)
             for hold_id in await self._live_holds(order):
@@ -289,7 +292,7 @@ class Lives:
         order = await self.shop.submit(placed)
         while step := await steps.get():
             await fickle.hears(order, step)
-        await fickle.ends(order)
+        await fickle.ends(order, recalled=0.2)
         await self.shop.agrees(order)
         await self._counts(order, fickle)
         return await differences(self.shop, order, fickle.said)
