@@ -54,6 +54,7 @@ class Order(OrderWriteOff):
                 await self._fulfill()
                 await self._settle()
                 await asyncio.gather(*self._tracks)  # labels of cancelled parcels: nobody's money waits for a carrier
+                await self._hear_carriers()
             except (asyncio.CancelledError, ClosingNow):
                 if self.s.closing is None:
                     raise

@@ -17,11 +17,24 @@ with workflow.unsafe.imports_passed_through():
     from workflows.messages import CarrierEvent
 
 
+LAST_ANSWER_S = 16
+"""As long as one attempt of a call may last."""
+
+
 class OrderRecalling(OrderTrouble):
     """What follows from a cancellation with `recall`."""
 
     def _ask_carriers(self, parts: Sequence[Fulfillment]) -> None:
         self._recalls += [asyncio.create_task(self._bring_back(part)) for part in parts]
+
+    async def _hear_carriers(self) -> None:
+        """Let an answer come that is under way as the order ends.
+
+        The engine refuses an end that crosses an answer, and breaks off the updates that were to end with it.
+        """
+        asking = [task for task in self._recalls if not task.done()]
+        if asking:
+            await workflow.wait(asking, timeout=LAST_ANSWER_S)
 
     def _is_recall_open(self, part: Fulfillment) -> bool:
         """Whether its answer still counts: a parcel that was scanned meanwhile may have decided it."""
