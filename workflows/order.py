@@ -196,9 +196,12 @@ class Order(OrderWriteOff):
 
     async def _reserve_again(self) -> None:
         """Units lost their place, because the payment came late or a node is short: hold them again, or give up."""
+        await self._catch_up()
+        units = units_to_source(self.s)
+        if not units or not self._is_free():
+            return
         self.s.generation += 1
         self._deciding = True
-        units = units_to_source(self.s)
         again = tuple(unit for unit in units if self.s.lines[unit[0]].replaces_parcel)
         units = again or units  # first what is sent instead: it is refunded where nobody has it, and does not wait
         ask = ReserveAsk(

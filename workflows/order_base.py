@@ -145,8 +145,17 @@ class OrderBase:
                 continue
             if await self._until(lambda at=due.at: self._nearer_than(at), due.at):  # type: ignore[misc]
                 continue
-            if any(d.key == due.key and d.at <= workflow.now() for d in self._dues()):
+            if self._is_due(due):
+                await self._catch_up()
+            if self._is_due(due):
                 await self._fall_due(due)
+
+    def _is_due(self, due: Due) -> bool:
+        return any(d.key == due.key and d.at <= workflow.now() for d in self._dues())
+
+    async def _catch_up(self) -> None:
+        """Take what the rows know and the order lost. See `order_desk.py`."""
+        raise NotImplementedError
 
     def _nearer_than(self, at: datetime) -> bool:
         due = self._next_due()

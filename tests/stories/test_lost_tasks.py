@@ -3,10 +3,13 @@
 from collections.abc import Awaitable, Callable
 
 from activities.contract import CommandRef
+from activities.records import EndHoldAsk, RecordActivities
 from activities.stock import CancelAsk, StockActivities
-from domain.orders import SYSTEM, CancelReason
+from domain.lifecycle import HoldState
+from domain.orders import OPERATOR, SYSTEM, CancelReason, HoldType
+from tests.support.eventually import eventually
 from tests.support.shop import Order, Shop
-from workflows.messages import CancelledLine, CancelOrder, CancelOutcome, LineUnits
+from workflows.messages import CancelledLine, CancelOrder, CancelOutcome, LineUnits, ReleaseHold
 
 ShopWith = Callable[..., Awaitable[Shop]]
 
@@ -78,4 +81,42 @@ async def test_a_cancellation_comes_after_units_that_the_order_gave_up_and_forgo
     assert outcome.state == "confirmed"
     assert (await order.handle.result()).status == "cancelled"
     assert await shop.money(order) == {"authorized": 3500, "captured": 0, "refunded": 0}
+    await shop.agrees(order)
+
+
+async def test_a_hold_that_was_released_is_not_rejected_at_its_limit(shop: Shop) -> None:
+    """Finance released it, and the order did not hear of it: at the limit nothing is cancelled."""
+    # given
+    await shop.stocks("LAMP", EAST=1)
+    order = await shop.place(("LAMP", 1), pay="pm_declined")
+    await shop.becomes(order, wait_cause="payment_declined")
+    hold = await shop.hold(order, HoldType.FRAUD, lasts_s=2)
+    command = ReleaseHold(command_id="unheard", hold_id=hold.hold_id)
+    outcome = hold.model_copy(update={"state": HoldState.RELEASED})
+    # when
+    await RecordActivities(shop.engine).end_hold(
+        EndHoldAsk(
+            order_id=order.id,
+            hold_id=hold.hold_id,
+            type=HoldType.FRAUD,
+            state=HoldState.RELEASED,
+            actor=OPERATOR,
+            reason="known",
+            command=CommandRef(
+                command_id="unheard",
+                kind="release_hold",
+                payload_json=command.model_dump_json(),
+                outcome_json=outcome.model_dump_json(),
+            ),
+        )
+    )
+
+    async def heard() -> bool:
+        return "unheard" in (await order.handle.query("state"))["answered"]
+
+    await eventually(heard)
+    # then
+    assert await shop.holds(order) == [("fraud", "released")]
+    await shop.new_method(order, "pm_ok")
+    assert (await shop.sees_through(order)).status == "completed"
     await shop.agrees(order)

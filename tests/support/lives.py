@@ -26,6 +26,7 @@ from tests.support.serving import serving
 from tests.support.shop import Shop, later
 from tests.support.shop_views import Order
 from tests.support.stack import Site
+from worker import make_sweep
 from workflows.messages import CancelOrder, CarrierEvent, LineUnits, NodeReport, PaymentEvent, ReleaseHold
 from workflows.order_desk import COMMANDS
 
@@ -314,6 +315,7 @@ class Lives:
 
     async def _laws(self) -> list[str]:
         await self.shop.outbox_runs()
+        await make_sweep(self.shop.engine, self.shop.client, idempotency_days=30)()  # what came after an end
         checked = await run_checks(self.shop.engine, lambda: provider_objects(self.shop.simulation))
         return [f"{v.law} {v.name}: {v.keys}, {self._told(v.keys)}" for v in checked.verdicts if v.count]
 

@@ -66,7 +66,8 @@ async def differences(shop: Shop, order: Order, said: Sequence[Said]) -> list[st
     if money["captured"] - money["refunded"] != worth:
         found.append(f"{money} was taken, {worth} was delivered or kept")
     taken = Counter(kind for kind, _ in shop.effects(order))
-    dearer = sum(c["kind"] == "amend" for c in commands)
+    stored = {c["command_id"] for c in commands if c["kind"] == "amend"}
+    dearer = len(stored | {one.command_id for one in said if one.kind == "amend"})  # one may be broken off by force
     if taken["authorization"] > 1 + dearer:
         found.append(f"{taken['authorization']} authorizations, {dearer} changes")
     return found
