@@ -1,15 +1,16 @@
 """The simulated warehouse and carrier: a program that speaks only the HTTP API, with the warehouse's key.
 
-It keeps no state. Each round reads the work of all nodes and does the next step of every fulfillment order,
-so it can be stopped and started at any moment without losing an order. Reports and events carry ids derived
-from what they are about: a repeat changes nothing.
+It keeps no state that matters. Each round reads the work of all nodes and does the next step of every fulfillment
+order, so it can be stopped and started at any moment without losing an order. Reports and events carry ids derived
+from what they are about: a repeat changes nothing. A report that was refused is said anew under another id when the
+work is as it was: its own id has the refusal for ever.
 """
 
 import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -94,6 +95,7 @@ class Floor:
         self._stepped_at: dict[str, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._troubled: dict[str, str] = {}  # what had trouble, by the name it is drawn by: fulfillment order
+        self._answered: Counter[str] = Counter()  # reports of a fulfillment order that have their answer
         self.idle = False
         self.counts = FloorCounts()
 
@@ -160,8 +162,19 @@ class Floor:
             self._stepped_at[work.id] = time.monotonic()
             self._under_way.discard(work.id)
 
+    async def _report(
+        self, work: WorkView, kind: str, short: Sequence[tuple[int, int]] = (), reason: str | None = None
+    ) -> None:
+        told = f"{work.id}-{kind}-{self._answered[work.id]}"
+        try:
+            await self._client.report(work.id, kind, told, short, reason)
+        except ApiProblem:
+            self._answered[work.id] += 1
+            raise
+        self._answered[work.id] += 1
+
     async def _agree_to_stop(self, work: WorkView) -> None:
-        await self._client.report(work.id, "cancel_agreed", f"{work.id}-stop")
+        await self._report(work, "cancel_agreed")
         self.counts.stops_agreed += 1
 
     async def _pack(self, work: WorkView) -> None:
@@ -175,7 +188,7 @@ class Floor:
                 work.state, steps
             )
         for kind in steps:
-            await self._client.report(work.id, kind, f"{work.id}-{kind}")
+            await self._report(work, kind)
         self.counts.packed += 1
 
     async def _cannot_ship(self, work: WorkView) -> None:
@@ -183,18 +196,17 @@ class Floor:
         dice = random.Random(f"{self._name(work)}/which")  # noqa: S311 - a seeded story
         if dice.random() < _REJECTED:
             reason = dice.choice(_WHY_REJECTED)
-            await self._client.report(work.id, "rejected", f"{work.id}-rejected", reason=reason)
+            await self._report(work, "rejected", reason=reason)
             self.counts.rejected += 1
             return
         line = dice.choice(work.lines)
         missing = dice.randint(1, line["quantity"])
-        told = f"{work.id}-short-{line['line']}-{missing}"
-        await self._client.report(work.id, "short", told, [(line["line"], missing)], dice.choice(_WHY_SHORT))
+        await self._report(work, "short", [(line["line"], missing)], dice.choice(_WHY_SHORT))
         self.counts.short_picks += 1
         self.counts.short_units += missing
 
     async def _hand_over(self, work: WorkView) -> None:
-        await self._client.report(work.id, "handed_over", f"{work.id}-handed_over")
+        await self._report(work, "handed_over")
         self.counts.handed_over += 1
         self._heard(work.order_id, "handed_over")
         if self._habits.delivers:
