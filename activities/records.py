@@ -147,7 +147,7 @@ class RecordActivities:
         row, lost = await transaction(self._engine, read)
         self._checkpoint("records.open_command", Stage.BEFORE_REPORT)
         opened = self._open(ask, row)
-        return opened.model_copy(update={"lost": tuple(LostCommand(kind=k, payload_json=p) for k, p in lost)})
+        return opened.model_copy(update={"lost": _lost(lost)})
 
     def _open(self, ask: OpenCommandAsk, row: control.KnownCommand | None) -> CommandOpened:
         if row is None or row.origin != "api":
@@ -168,7 +168,7 @@ class RecordActivities:
         self._checkpoint("records.hear", Stage.BEFORE_EFFECT)
         lost = await transaction(self._engine, lambda c: control.lost_commands(c, ask.order_id, "", ask.known))
         self._checkpoint("records.hear", Stage.BEFORE_REPORT)
-        return Heard(lost=tuple(LostCommand(kind=kind, payload_json=payload) for kind, payload in lost))
+        return Heard(lost=_lost(lost))
 
     @activity.defn(name="records.settle_command")
     async def settle_command(self, ask: SettleAsk) -> Recorded:
@@ -286,3 +286,7 @@ def _opened(actor: Actor, row: control.KnownCommand | None) -> CommandOpened:
     told = row.outcome or {}
     code, detail = str(told.get("code", "refused")), str(told.get("detail", "refused before"))
     return CommandOpened(actor=actor, code=code, detail=detail)
+
+
+def _lost(found: list[tuple[str, str]]) -> tuple[LostCommand, ...]:
+    return tuple(LostCommand(kind=kind, payload_json=payload) for kind, payload in found)

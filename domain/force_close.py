@@ -7,7 +7,6 @@ carrier says otherwise, and money goes home as far as its provider answers. The 
 from collections.abc import Iterable
 
 from domain.cancellation import CancellationPlan, PartUnits
-from domain.cases import CLOSED_BY_FORCE
 from domain.lifecycle import IN_TROUBLE, FulfillmentState
 from domain.order_state import Fulfillment, OrderState
 from domain.orders import Actor, ActorKind
@@ -15,7 +14,6 @@ from domain.permissions import Role
 from domain.quantities import AT_THE_NODE, BEFORE_HAND_OVER, WITH_THE_CARRIER, Bucket
 from domain.refusals import OrderRuleError
 
-CASE = CLOSED_BY_FORCE
 LONGEST_TEXT = 900
 
 

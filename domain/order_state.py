@@ -225,6 +225,12 @@ class Tender(BaseModel):
             return 0
         return self.authorized_minor - self.captured_minor - self.capturing_minor
 
+    def note_captured(self, amount_minor: int) -> None:
+        """So much more was taken."""
+        self.captured_minor += amount_minor
+        whole = self.captured_minor == self.authorized_minor
+        self.state = PaymentState.CAPTURED if whole else PaymentState.PARTIALLY_CAPTURED
+
 
 class Hold(BaseModel):
     """A block on some steps, of the whole order or of the fulfillment orders that contain one line."""

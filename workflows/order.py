@@ -433,9 +433,7 @@ class Order(OrderWriteOff):
             await self._retry_asked(seen)
 
     def _note_captured(self, tender: Tender, amount_minor: int) -> None:
-        tender.captured_minor += amount_minor
-        whole = tender.captured_minor == tender.authorized_minor
-        tender.state = PaymentState.CAPTURED if whole else PaymentState.PARTIALLY_CAPTURED
+        tender.note_captured(amount_minor)
         self._describe()
 
     def _work(self, part: Fulfillment) -> WorkAsk:

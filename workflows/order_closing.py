@@ -272,7 +272,7 @@ class OrderClosing(OrderSilence):
             tender.state, tender.authorized_minor = PaymentState.AUTHORIZED, moved.amount_minor
             tender.authorization_ref = moved.provider_ref
         elif intent.intent == "capture":
-            self._note_taken(tender, moved.amount_minor)
+            tender.note_captured(moved.amount_minor)
         else:
             tender.refunded_minor += moved.amount_minor
 
@@ -289,12 +289,7 @@ class OrderClosing(OrderSilence):
         ask = self._money(tender, tender.captures, amount_minor)
         moved = await self._once(PaymentActivities.capture, ask, f"Capture {self._amount(amount_minor)}")
         if isinstance(moved, MoneyMoved):
-            self._note_taken(tender, moved.amount_minor)
-
-    def _note_taken(self, tender: Tender, amount_minor: int) -> None:
-        tender.captured_minor += amount_minor
-        whole = tender.captured_minor == tender.authorized_minor
-        tender.state = PaymentState.CAPTURED if whole else PaymentState.PARTIALLY_CAPTURED
+            tender.note_captured(moved.amount_minor)
 
     async def _release_rest(self, tender: Tender) -> None:
         if tender.state not in (PaymentState.AUTHORIZED, PaymentState.PARTIALLY_CAPTURED):

@@ -7,7 +7,7 @@ from temporalio.common import RawValue
 
 from workflows.order_base import Due
 from workflows.order_cancelling import OrderCancelling
-from workflows.order_desk import takes_anything, validated
+from workflows.order_desk import OWN, takes_anything, validated
 
 with workflow.unsafe.imports_passed_through():
     from activities.contract import CommandRef
@@ -161,7 +161,7 @@ class OrderHolding(OrderCancelling):
         """
         units = tuple(LineUnits(*unit) for unit in plan_rejection(self.s, hold))
         command = CancelOrder(
-            command_id=f"system:hold:{hold.hold_id}", reason=rejection_reason(hold), lines=units, actor=actor
+            command_id=f"{OWN}hold:{hold.hold_id}", reason=rejection_reason(hold), lines=units, actor=actor
         )
         decided = self._decide_cancel(command, SYSTEM)  # the right to reject is the hold type's own rule
         self._tracks.append(asyncio.create_task(self._carry_out(command, actor, decided)))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from temporalio import workflow
 
 from workflows.order_base import Due
+from workflows.order_desk import OWN
 from workflows.order_trouble import OrderTrouble
 
 with workflow.unsafe.imports_passed_through():
@@ -61,7 +62,7 @@ class OrderRecalling(OrderTrouble):
 
     async def _turns_round(self, part: Fulfillment) -> None:
         """It is on its way back: told like a carrier's event, later than all of them."""
-        key = f"system:recall:{part.shipment_id}"
+        key = f"{OWN}recall:{part.shipment_id}"
         event = CarrierEvent(
             command_id=key,
             shipment_id=part.shipment_id,

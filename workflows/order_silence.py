@@ -7,7 +7,7 @@ from temporalio import workflow
 from temporalio.common import RawValue
 
 from workflows.order_base import Due
-from workflows.order_desk import takes_anything, validated
+from workflows.order_desk import OWN, takes_anything, validated
 from workflows.order_supply import OrderSupply
 
 with workflow.unsafe.imports_passed_through():
@@ -82,7 +82,7 @@ class OrderSilence(OrderSupply):
             await super()._fall_due(due)
             return
         self.s.cases.append(due.key)  # each silence once
-        leaving = Leaving(WhyLeft.SILENT, f"system:{WhyLeft.SILENT}:{due.key}", SYSTEM)
+        leaving = Leaving(WhyLeft.SILENT, f"{OWN}{WhyLeft.SILENT}:{due.key}", SYSTEM)
         since, at_once = part.since, self.s.rules.leaves_silent_nodes
         silent = self._leave(part, leaving, lambda: part.since == since, at_once=at_once)
         self._tracks.append(asyncio.create_task(silent))

@@ -6,7 +6,7 @@ from temporalio import workflow
 from temporalio.common import RawValue
 
 from workflows.order_base import Due
-from workflows.order_desk import takes_anything, validated
+from workflows.order_desk import OWN, takes_anything, validated
 from workflows.order_shipping import OrderShipping
 
 with workflow.unsafe.imports_passed_through():
@@ -167,7 +167,7 @@ class OrderTrouble(OrderShipping):
 
     async def _count_as_lost(self, part: Fulfillment) -> None:
         """Nobody has scanned it for too long. It is told like a carrier's event, later than all of them."""
-        key = f"system:no_scan:{part.shipment_id}:{len(part.scans)}"
+        key = f"{OWN}no_scan:{part.shipment_id}:{len(part.scans)}"
         event = CarrierEvent(
             command_id=key,
             shipment_id=part.shipment_id,

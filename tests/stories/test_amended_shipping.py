@@ -1,16 +1,14 @@
 """Faster or slower costs something else: what has not left is charged anew, what has left stays as it was."""
 
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 
 from domain.amendment import SetServiceLevel
 from domain.orders import Actor, ActorKind, ServiceLevel
 from domain.permissions import Role
-from store.checks import run_checks
-from tests.support.eventually import eventually
-from tests.support.shop import ZONE, Order, Shop, refusal_of
+from tests.support.arrivals import all_arrives
+from tests.support.shop import ZONE, Shop, refusal_of
 
 PRICES = {"shipping_prices": {"standard": 500, "express": 1200}}
 EXPRESS = SetServiceLevel(service_level=ServiceLevel.EXPRESS)
@@ -31,24 +29,6 @@ async def _priced(shop: Shop) -> Shop:
     return await Shop(shop.client, shop.engine, shop.simulation, shop.vault_keys).opens(**PRICES)
 
 
-async def _ends(shop: Shop, order: Order, captured: int) -> None:
-    async def at_nodes() -> list[dict[str, Any]]:
-        parts = [p for p in await shop.parts(order) if p["stage"] not in ("cancelled", "open", "delivered")]
-        (units,) = await shop.sql(
-            "SELECT sum(open + reserved + allocated)::int AS n FROM order_lines WHERE order_id = :o", o=order.id
-        )
-        return parts if parts and not units["n"] else []
-
-    for part in await eventually(at_nodes):
-        await shop.ships(order, part)
-        await shop.delivers(order, part)
-    assert (await order.handle.result()).status == "completed"
-    assert (await shop.money(order))["captured"] == captured
-    await shop.agrees(order)
-    broken = [key for verdict in (await run_checks(shop.engine)).verdicts for key in verdict.keys]
-    assert [key for key in broken if order.id in key] == []
-
-
 async def test_faster_is_paid_before_it_is_shipped(shop: Shop) -> None:
     """CAP-H04: the difference of the price list is authorized, the lines go on at the new price and speed."""
     # given
@@ -66,7 +46,7 @@ async def test_faster_is_paid_before_it_is_shipped(shop: Shop) -> None:
     for name in ("total_before_minor", "total_after_minor", "shipping_delta_minor", "additional_authorization_minor"):
         assert told[name] == getattr(outcome, name)
     await shop.unheld(order)
-    await _ends(shop, order, 3200)
+    await all_arrives(shop, order, 3200)
     assert await shop.ledger(order) == {"provider": 3200, "revenue": -2000, "shipping": -1200}
 
 
@@ -82,7 +62,7 @@ async def test_there_and_back_moves_no_money(shop: Shop) -> None:
     # then
     assert (back.total_after_minor, back.shipping_delta_minor) == (2500, -700)
     await shop.unheld(order)
-    await _ends(shop, order, 2500)
+    await all_arrives(shop, order, 2500)
     assert [effect for effect in shop.effects(order) if effect[0] != "authorization"] == [
         ("capture", 2500),
         ("void", 700),
@@ -104,7 +84,7 @@ async def test_a_parcel_that_has_left_keeps_its_share(shop: Shop) -> None:
     assert (outcome.state, outcome.shipping_delta_minor) == ("confirmed", 350)
     assert (outcome.total_after_minor, outcome.additional_authorization_minor) == (2850, 350)
     await shop.delivers(order, east)
-    await _ends(shop, order, 2850)
+    await all_arrives(shop, order, 2850)
 
 
 async def test_a_price_is_named_by_who_may(shop: Shop) -> None:

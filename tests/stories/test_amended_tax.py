@@ -1,14 +1,11 @@
 """Another address with its tax: what has not left is taxed anew, what has left stays as it was sold."""
 
-from typing import Any
-
 from domain.amendment import SetShipTo
 from domain.orders import Actor, ActorKind
 from domain.permissions import Role
 from domain.tax_change import LineTax, NewTax
-from store.checks import run_checks
-from tests.support.eventually import eventually
-from tests.support.shop import ZONE, Order, Shop, refusal_of
+from tests.support.arrivals import all_arrives
+from tests.support.shop import ZONE, Shop, refusal_of
 
 SHOPPER = Actor(kind=ActorKind.CUSTOMER, id="cus_1", role=Role.SHOPPER)
 
@@ -18,24 +15,6 @@ def there(*lines: tuple[int, int], shipping: int | None = None) -> SetShipTo:
     taxes = tuple(LineTax(line=line, tax_minor=tax) for line, tax in lines)
     tax = NewTax(currency="USD", lines=taxes, shipping_tax_minor=shipping)
     return SetShipTo(country="US", region="MA", zone_id=ZONE, tax=tax)
-
-
-async def _ends(shop: Shop, order: Order, captured: int) -> None:
-    async def at_nodes() -> list[dict[str, Any]]:
-        parts = [p for p in await shop.parts(order) if p["stage"] not in ("cancelled", "open", "delivered")]
-        (units,) = await shop.sql(
-            "SELECT sum(open + reserved + allocated)::int AS n FROM order_lines WHERE order_id = :o", o=order.id
-        )
-        return parts if parts and not units["n"] else []
-
-    for part in await eventually(at_nodes):
-        await shop.ships(order, part)
-        await shop.delivers(order, part)
-    assert (await order.handle.result()).status == "completed"
-    assert (await shop.money(order))["captured"] == captured
-    await shop.agrees(order)
-    broken = [key for verdict in (await run_checks(shop.engine)).verdicts for key in verdict.keys]
-    assert [key for key in broken if order.id in key] == []
 
 
 async def test_more_tax_is_authorized_before_anything_changes(shop: Shop) -> None:
@@ -55,7 +34,7 @@ async def test_more_tax_is_authorized_before_anything_changes(shop: Shop) -> Non
         assert tried[name] == getattr(outcome, name)
     assert again.total_after_minor == 2640
     await shop.unheld(order)
-    await _ends(shop, order, 2640)
+    await all_arrives(shop, order, 2640)
     assert await shop.ledger(order) == {"provider": 2640, "revenue": -2000, "shipping": -500, "tax": -140}
     assert [amount for kind, amount in shop.effects(order) if kind == "authorization"] == [2500, 140]
 
@@ -72,7 +51,7 @@ async def test_less_tax_is_never_captured(shop: Shop) -> None:
     assert (outcome.tax_delta_minor, outcome.total_after_minor) == (-200, 2500)
     assert outcome.additional_authorization_minor == 0
     await shop.unheld(order)
-    await _ends(shop, order, 2500)
+    await all_arrives(shop, order, 2500)
     assert [effect for effect in shop.effects(order) if effect[0] != "authorization"] == [
         ("capture", 2500),
         ("void", 200),
@@ -90,7 +69,7 @@ async def test_the_same_tax_moves_neither_money_nor_units(shop: Shop) -> None:
     assert (outcome.state, outcome.tax_delta_minor, outcome.total_after_minor) == ("confirmed", 0, 2500)
     assert len(await shop.sql("SELECT 1 FROM order_lines WHERE order_id = :o", o=order.id)) == 1
     await shop.unheld(order)
-    await _ends(shop, order, 2500)
+    await all_arrives(shop, order, 2500)
     assert [kind for kind, _ in shop.effects(order)] == ["authorization", "capture"]
 
 
@@ -110,7 +89,7 @@ async def test_a_parcel_that_has_left_keeps_its_tax(shop: Shop) -> None:
     # then
     assert (outcome.state, outcome.tax_delta_minor, outcome.total_after_minor) == ("confirmed", -70, 2630)
     await shop.delivers(order, east)
-    await _ends(shop, order, 2630)
+    await all_arrives(shop, order, 2630)
     assert (await shop.ledger(order))["tax"] == -130
 
 
@@ -126,4 +105,4 @@ async def test_a_tax_that_is_not_paid_leaves_the_order_as_it_was(shop: Shop) -> 
     assert (declined.state, declined.code, declined.total_after_minor) == ("declined", "payment_declined", 2500)
     assert refusal.code == "price_not_allowed"
     await shop.unheld(order)
-    await _ends(shop, order, 2500)
+    await all_arrives(shop, order, 2500)
