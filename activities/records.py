@@ -1,5 +1,6 @@
 """What belongs to no department: commands and their outcomes, holds, exception cases, the sweep for lost messages."""
 
+import json
 from collections.abc import Awaitable, Callable
 from typing import Literal
 
@@ -29,6 +30,7 @@ class OpenCommandAsk(Frozen):
     payload_sha256: str  # hex, of the message as it arrived
     moves_money_or_goods: bool = True
     known: tuple[str, ...] = ()  # commands whose outcome the order knows
+    unnamed: Actor = OPERATOR  # whose it is where it has no row, and that is allowed
 
 
 class HearAsk(Frozen):
@@ -47,7 +49,8 @@ class Heard(Frozen):
 class CommandOpened(Frozen):
     """The actor of record. With a `code` the command may not go on; `detail` says why.
 
-    `applied`: what it does is written already, and the order did not hear of it (its workflow task was lost).
+    `applied`: what it does is written already, and the order did not hear of it (its workflow task was lost);
+    `outcome_json` is then what its sender was told, or will be.
     `lost`: other commands of which the same is true, and that came before it.
     """
 
@@ -55,6 +58,7 @@ class CommandOpened(Frozen):
     code: str | None = None
     detail: str = ""
     applied: bool = False
+    outcome_json: str | None = None
     lost: tuple[LostCommand, ...] = ()
 
 
@@ -159,7 +163,7 @@ class RecordActivities:
     def _direct_command(self, ask: OpenCommandAsk, row: control.KnownCommand | None) -> CommandOpened:
         """Born in the Temporal UI or a program of its own: an operator's, where that is allowed at all."""
         if self._direct == "allow" or (self._direct == "limited" and not ask.moves_money_or_goods):
-            return _opened(OPERATOR, row)
+            return _opened(ask.unnamed, row)
         return CommandOpened(actor=OPERATOR, code=DIRECT_COMMAND_REFUSED, detail="send it through the API")
 
     @activity.defn(name="records.hear")
@@ -282,7 +286,9 @@ async def _resume(change: OrderChange, fulfillment_id: str) -> None:
 def _opened(actor: Actor, row: control.KnownCommand | None) -> CommandOpened:
     """A command that was refused once stays refused: it has one outcome for ever."""
     if row is None or row.state != "refused":
-        return CommandOpened(actor=actor, applied=row is not None and row.state == "applied")
+        if row is None or row.state != "applied":
+            return CommandOpened(actor=actor)
+        return CommandOpened(actor=actor, applied=True, outcome_json=json.dumps(row.outcome))
     told = row.outcome or {}
     code, detail = str(told.get("code", "refused")), str(told.get("detail", "refused before"))
     return CommandOpened(actor=actor, code=code, detail=detail)

@@ -66,6 +66,11 @@ class ReserveAsk(Frozen):
     cause: str = "acceptance"
 
 
+FLOW = 2
+"""How the workflow of an order goes that is accepted now. It is part of the answer, so that a history which was written
+before says 1 by its silence, and no marker is needed (decision 0030)."""
+
+
 class StockReserved(Frozen):
     """Units are held, or wait for supply, and the promise is made. `placed` is by when what is held arrives."""
 
@@ -78,6 +83,7 @@ class StockReserved(Frozen):
     version: int
     grant: Grant | None = None
     sealed: bool = False  # commands of this order must come through the API
+    flow: int = 1  # from 2 on payment events, retries and news of supply are read at their rows
     waiting: tuple[tuple[int, int], ...] = ()  # line number, units
     waits_since: datetime | None = None
     waits_until: datetime | None = None
@@ -323,6 +329,7 @@ class StockActivities:
             version=change.version,
             grant=own_grant(),
             sealed=not self._direct_orders,
+            flow=FLOW,
             waiting=waiting.units,
             waits_since=waiting.since,
             waits_until=waiting.until,
@@ -352,6 +359,7 @@ class StockActivities:
             promised_until=row["promised_until"],
             version=row["version"],
             sealed=not self._direct_orders,
+            flow=FLOW,
             waiting=waiting.units,
             waits_since=waiting.since,
             waits_until=waiting.until,

@@ -183,7 +183,19 @@ async def _sent(
         case Pending(note=note):
             if asked.key is not None:
                 await call.front.write(lambda c: mark_answered(c, asked))
+            if wait.total_s > 0 and (late := await _came_late(call, head, message, stored, opened)):
+                return late
             return Outcome(stored, {}, done=False, replayed=opened.by_key, note=note)
+
+
+async def _came_late(
+    call: Call, head: OrderHead, message: Message, stored: StoredCommand, opened: Opened
+) -> Outcome | None:
+    """The outcome that came just as the time to wait for it was over: nobody should have to look for it."""
+    found = await call.front.read(lambda c: find_command(c, stored.order_id, stored.command_id))
+    if found is None or found.outcome is None:
+        return None
+    return _settled(head, message, found, opened)
 
 
 async def _send(call: Call, head: OrderHead, stored: StoredCommand, wait: Wait) -> Sent:

@@ -36,7 +36,7 @@ from worker import make_activities, make_worker
 
 AT_ONCE = 48
 """As many as keep the engine busy: then what it does at once varies least from machine to machine."""
-BATCHES = 2
+BATCHES = 4
 BARE_BATCHES = 1
 DRAIN_S = 11.0
 """A backend of PostgreSQL that falls idle reports what it committed within 10 s, not at once."""
@@ -148,7 +148,7 @@ async def _batch(count: int, one: object) -> None:
 
 
 async def _least(stack: RunStack, idle_per_s: float, count: int, batches: int, one: object) -> float:
-    """Commits per piece of work: the lesser of the batches, because whatever else happens only adds to it."""
+    """Commits per piece of work: the least of the batches, because whatever else happens only adds to it."""
     return min([await _batch_cost(stack, idle_per_s, count, one) for _ in range(batches)])
 
 

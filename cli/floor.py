@@ -164,14 +164,16 @@ class Floor:
 
     async def _report(
         self, work: WorkView, kind: str, short: Sequence[tuple[int, int]] = (), reason: str | None = None
-    ) -> None:
+    ) -> bool:
+        """Whether the order took it. One that it only keeps so far may still be refused, and is told again then."""
         told = f"{work.id}-{kind}-{self._answered[work.id]}"
         try:
-            await self._client.report(work.id, kind, told, short, reason)
+            answer = await self._client.report(work.id, kind, told, short, reason)
         except ApiProblem:
             self._answered[work.id] += 1
             raise
         self._answered[work.id] += 1
+        return bool(answer.get("applied"))
 
     async def _agree_to_stop(self, work: WorkView) -> None:
         await self._report(work, "cancel_agreed")
@@ -196,14 +198,13 @@ class Floor:
         dice = random.Random(f"{self._name(work)}/which")  # noqa: S311 - a seeded story
         if dice.random() < _REJECTED:
             reason = dice.choice(_WHY_REJECTED)
-            await self._report(work, "rejected", reason=reason)
-            self.counts.rejected += 1
+            self.counts.rejected += await self._report(work, "rejected", reason=reason)
             return
         line = dice.choice(work.lines)
         missing = dice.randint(1, line["quantity"])
-        await self._report(work, "short", [(line["line"], missing)], dice.choice(_WHY_SHORT))
-        self.counts.short_picks += 1
-        self.counts.short_units += missing
+        if await self._report(work, "short", [(line["line"], missing)], dice.choice(_WHY_SHORT)):
+            self.counts.short_picks += 1
+            self.counts.short_units += missing
 
     async def _hand_over(self, work: WorkView) -> None:
         await self._report(work, "handed_over")

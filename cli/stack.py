@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import psutil
 import typer
@@ -233,11 +234,15 @@ def _show_links(folder: StackFolder, say: Say, as_json: bool) -> None:
         document({**{name: run[name] for name in ("phase", "ports") if name in run}, "links": links})
 
 
+_ORDERS = "?query=" + quote('WorkflowType="Order"')
+"""Without it the list shows a chore every thirty seconds among the orders."""
+
+
 def _links(run: dict[str, Any], folder: StackFolder) -> dict[str, str]:
     ports = run.get("ports", {})
     links = {"API and docs": f"http://localhost:{ports.get('api')}/docs"}
     if "ui" in run.get("children", {}) or run.get("temporal_source") == "dev server":
-        links["Temporal UI"] = f"http://localhost:{ports.get('ui')}/namespaces/default/workflows"
+        links["Temporal UI"] = f"http://localhost:{ports.get('ui')}/namespaces/default/workflows{_ORDERS}"
     links["Keys"] = f"{_short(folder.secrets)}    ({', '.join(ROLES)})"
     return links
 

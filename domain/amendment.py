@@ -374,8 +374,7 @@ def _moved(
     supply goes on waiting, unless all goes together.
     """
     relocated = (order.zone_id, order.service_level) != (state.order.zone_id, state.order.service_level)
-    papers = any(isinstance(c, SetShipTo) for c in changes) and state.quantities.of(*AT_THE_NODE) > 0
-    relocated = relocated or papers
+    relocated = relocated or (any(isinstance(c, SetShipTo) for c in changes) and _is_on_papers(state))
     if not relocated and not _goes_together(order, added):
         return ()
     check_no_node_is_asked(state)
@@ -385,6 +384,15 @@ def _moved(
         for n, line in state.lines.items()
     )
     return tuple((n, quantity) for n, quantity in units if quantity > 0)
+
+
+def _is_on_papers(state: OrderState) -> bool:
+    """Whether a node may have the address on its papers: it has the work, or is being told of it.
+
+    Orders of the first flow did not count those that are being told.
+    """
+    told = state.flow > 1 and any(part.in_call for part in state.fulfillments.values())
+    return told or state.quantities.of(*AT_THE_NODE) > 0
 
 
 def _goes_together(order: PlaceOrder, added: tuple[AddedLine, ...]) -> bool:

@@ -279,6 +279,7 @@ class OrderState(BaseModel):
     acceptance: str | None = None  # the answer of `accept`, as JSON
     rejected: bool = False
     sealed: bool = False  # who sent a command is what its stored row says
+    flow: int = 1  # as it was accepted, see `StockReserved`
     reserved_until: datetime | None = None
     promised_by: date | None = None
     promised_until: datetime | None = None

@@ -80,7 +80,7 @@ class Order(OrderWriteOff):
         self._deciding = False
         self.s.changed_at = workflow.now()
         if isinstance(outcome, StockReserved):
-            self.s.rules, self.s.sealed = outcome.rules, outcome.sealed
+            self.s.rules, self.s.sealed, self.s.flow = outcome.rules, outcome.sealed, outcome.flow
             self._note_reserved(outcome)
             self._grants["authorize"] = outcome.grant
             self.s.promised_by, self.s.promised_until = outcome.promised_by, outcome.promised_until

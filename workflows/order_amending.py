@@ -138,7 +138,7 @@ class OrderAmending(OrderPaying):
         return plan_amendment(self.s, command.changes, actor)
 
     async def _amend(self, command: AmendOrder) -> AmendOutcome:
-        actor = await self._recorded_sender(command, "amend")
+        actor = (await self._opened(command, "amend")).actor
         try:
             plan = await self._plan_when_paid(command, actor)
         except OrderRuleError as refusal:

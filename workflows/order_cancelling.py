@@ -121,7 +121,7 @@ class OrderCancelling(OrderRefunding):
         return plan
 
     async def _cancel(self, command: CancelOrder) -> CancelOutcome:
-        actor = await self._recorded_sender(command, "cancel")
+        actor = (await self._opened(command, "cancel")).actor
         try:
             return await self._cancel_all(command, actor)
         except OrderRuleError as refusal:

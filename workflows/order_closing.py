@@ -92,7 +92,7 @@ class OrderClosing(OrderSilence):
             check_may_force(command.actor)
 
     async def _force_close(self, command: ForceClose) -> ForceCloseOutcome:
-        actor = await self._recorded_sender(command, "force_close")
+        actor = (await self._opened(command, "force_close")).actor
         while self._is_writing():
             await workflow.wait_condition(lambda: not self._is_writing())
         try:

@@ -213,22 +213,24 @@ class OrderDesk(OrderBase):
         except ApplicationError as refusal:
             await self._refuse_signal(command, kind, refusal.type or "refused", refusal.message)
 
-    async def _sender(self, command: C, kind: str, unnamed: Actor, *, moves: bool = True) -> Actor:
-        """Who sent it. Where commands must come through the API, the stored row tells; else the message."""
+    async def _teller(self, command: C, kind: str, unnamed: Actor) -> Actor:
+        """Who tells a fact: its row, where commands must come through the API, else the message or `unnamed`.
+
+        It costs a step of its own only there: a fact is taken or refused by the state, whoever tells it.
+        """
         if self.s.sealed:
-            return await self._recorded_sender(command, kind, moves=moves)
+            return (await self._opened(command, kind)).actor
         return command.actor or unnamed
 
-    async def _recorded_sender(self, command: C, kind: str, *, moves: bool = True) -> Actor:
-        """The actor of record.
+    async def _opened_since_2(self, command: C, kind: str, unnamed: Actor, *, moves: bool = True) -> CommandOpened:
+        """As `_opened`; an order of the first flow reads the row only where commands must come through the API."""
+        claimed = command.actor or unnamed
+        if self.s.sealed or self.s.flow > 1:
+            return await self._opened(command, kind, claimed, moves=moves)
+        return CommandOpened(actor=claimed)
 
-        Raises:
-            SenderRefused: the command may not go on.
-        """
-        return (await self._opened(command, kind, moves=moves)).actor
-
-    async def _opened(self, command: C, kind: str, *, moves: bool = True) -> CommandOpened:
-        """What is recorded about the command.
+    async def _opened(self, command: C, kind: str, unnamed: Actor = OPERATOR, *, moves: bool = True) -> CommandOpened:
+        """What is recorded about the command, once the order knows what was recorded before it.
 
         Raises:
             SenderRefused: the command may not go on.
@@ -240,6 +242,7 @@ class OrderDesk(OrderBase):
             payload_sha256=hashlib.sha256(command.model_dump_json().encode()).hexdigest(),
             moves_money_or_goods=moves,
             known=self._heard(),
+            unnamed=unnamed,
         )
         opened = await self._database(RecordActivities.open_command, ask, f"Who sent this {kind}?")
         await self._hear_again(opened.lost)

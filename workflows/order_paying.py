@@ -51,7 +51,9 @@ class OrderPaying(OrderRecalling):
     async def _payment_event(self, command: PaymentEvent) -> PaymentEventOutcome:
         """A provider's own facts are hints: our call or its look-up decides. A new method is tried at once."""
         tender = self._tender(command.tender_id)
-        actor = await self._sender(command, "payment_event", OPERATOR)
+        opened = await self._opened_since_2(command, "payment_event", OPERATOR)
+        if opened.outcome_json:  # it is done and answered: only its answer was lost
+            return PaymentEventOutcome.model_validate_json(opened.outcome_json)
         await workflow.wait_condition(lambda: not tender.in_call)
         self._check_payment(command)
         applied = command.fact == "method_updated"
@@ -75,7 +77,7 @@ class OrderPaying(OrderRecalling):
             command.model_dump_json(),
             "applied",
             outcome.model_dump_json(),
-            actor,
+            opened.actor,
         )
         return outcome.model_copy(update={"order_version": self.s.version})
 
@@ -97,7 +99,7 @@ class OrderPaying(OrderRecalling):
         await self._signalled(raw, RetryNow, "retry_now", lambda _: None, self._retry_now, RetryOutcome)
 
     async def _retry_now(self, command: RetryNow) -> RetryOutcome:
-        actor = await self._sender(command, "retry_now", OPERATOR, moves=False)
+        actor = (await self._opened_since_2(command, "retry_now", OPERATOR, moves=False)).actor
         self._retries += 1
         if self.s.supply_look_at is not None:
             self.s.supply_look_at = workflow.now()

@@ -59,7 +59,7 @@ class OrderShipping(OrderHolding):
 
     async def _node_report(self, command: NodeReport) -> ReportOutcome:
         part = self._part(command.fulfillment_id)
-        actor = await self._sender(command, "node_report", Actor(kind=ActorKind.NODE, id=part.node_id))
+        actor = await self._teller(command, "node_report", Actor(kind=ActorKind.NODE, id=part.node_id))
         await self._called(part)
         self._check_report(command)
         if _left_already(command.kind, part):
@@ -219,7 +219,7 @@ class OrderShipping(OrderHolding):
 
     async def _carrier_event(self, command: CarrierEvent) -> ScanOutcome:
         self._check_event(command)
-        actor = await self._sender(command, "carrier_event", Actor(kind=ActorKind.CARRIER, id="carrier"))
+        actor = await self._teller(command, "carrier_event", Actor(kind=ActorKind.CARRIER, id="carrier"))
         return await self._take_scan(command, actor)
 
     async def _take_scan(self, command: CarrierEvent, actor: Actor) -> ScanOutcome:

@@ -58,7 +58,7 @@ class OrderSilence(OrderSupply):
     async def _leave_node(self, command: LeaveNode) -> LeaveOutcome:
         """The answer comes at once; what the node says to it follows in the timeline."""
         part = self._part(command.fulfillment_id)
-        actor = await self._recorded_sender(command, "leave_node")
+        actor = (await self._opened(command, "leave_node")).actor
         leaves = may_leave_frozen(part)
         outcome = LeaveOutcome(
             applied=leaves,

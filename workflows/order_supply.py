@@ -57,7 +57,7 @@ class OrderSupply(OrderAmending):
             check_waits_for(self.s, command.sku)
 
     async def _supply_arrived(self, command: SupplyArrived) -> SupplyOutcome:
-        actor = await self._sender(command, "supply_arrived", SYSTEM, moves=False)
+        actor = (await self._opened_since_2(command, "supply_arrived", SYSTEM, moves=False)).actor
         await self._until_free()
         check_waits_for(self.s, command.sku)
         outcome = SupplyOutcome(applied=False, sku=command.sku, order_version=self.s.version)

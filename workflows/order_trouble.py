@@ -65,7 +65,7 @@ class OrderTrouble(OrderShipping):
         awaits_choice(self.s, command.shipment_id)
 
     async def _choose_remedy(self, command: ChooseRemedy) -> RemedyOutcome:
-        actor = await self._recorded_sender(command, "choose_remedy")
+        actor = (await self._opened(command, "choose_remedy")).actor
         try:
             parts = awaits_choice(self.s, command.shipment_id)
         except OrderRuleError as refusal:

@@ -44,7 +44,7 @@ class OrderWriteOff(OrderClosing):
         plan_write_off(self.s, self._missing_minor, command.actor)
 
     async def _write_off(self, command: WriteOff) -> WriteOffOutcome:
-        actor = await self._recorded_sender(command, "write_off")
+        actor = (await self._opened(command, "write_off")).actor
         try:
             amount = plan_write_off(self.s, self._missing_minor, actor)
         except OrderRuleError as refusal:

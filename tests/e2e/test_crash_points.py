@@ -1,10 +1,10 @@
-"""A worker is killed at every stage of every activity, one order each; every order still reaches its end.
+"""A worker is killed at every stage of every activity and every command, one order each; every order still ends.
 
-The table is held against the worker's registry: an activity that nobody wrote cells for fails here.
+The tables are held against the registries: an activity or a command that nobody wrote cells for fails here.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ from tests.support.outlet import provider_objects
 from tests.support.shop import Order, Shop
 from tests.support.stack import RunStack, Site
 from worker import make_activities
+from workflows.order_desk import COMMANDS
 
 pytestmark = pytest.mark.timeout(1800)  # the first cell waits for all of them
 AT_ONCE = 24
@@ -42,7 +43,7 @@ KEPT = Journey(journeys.cancel_without_refund, "cancelled", (*PAID, ("release", 
 CANCELLED_PACKED = Journey(journeys.cancel_packed, "cancelled", (*LET_GO, ("label", 0), ("label_void", 0)))
 NOT_STOPPED = Journey(journeys.cancel_in_vain, "completed", SENT, controls=(("warehouses.stop", "too_late"),))
 REFUNDED = Journey(journeys.cancel_captured, "cancelled", (*PAID, ("refund", 1500), ("release", 0), ("stop", 0)))
-LAPSED = Journey(journeys.lapse_and_pay, "completed", SENT, pay="pm_declined", short_hold=True)
+LAPSED = Journey(journeys.lapse_and_pay, "completed", SENT, pay="pm_declined", rules="hasty")
 HELD = Journey(journeys.hold_and_release, "completed", SENT)
 HELD_BACK = Journey(journeys.hold_and_reject, "cancelled", LET_GO)
 WAITED = Journey(journeys.wait_for_supply, "completed", SENT, item="VASE")
@@ -67,6 +68,8 @@ LOST = Journey(journeys.lose, "completed", (*SENT, ("label", 0), ("release", 0))
 BROUGHT_BACK = Journey(journeys.bring_back, "completed", (*SENT, ("refund", 1500)))
 RECALLED = Journey(journeys.recall, "completed", (*SENT, ("recall", 0), ("refund", 1500)))
 NOT_RECALLED = Journey(journeys.recall_in_vain, "completed", SENT, controls=(("carriers.recall", "too_late"),))
+TOLD = Journey(journeys.hear_of_supply, "completed", SENT, before=journeys.look_in_vain, item="VASE", rules="asking")
+CHOSEN = Journey(journeys.lose_and_choose, "completed", (*SENT, ("refund", 1500)), rules="asking")
 REFUSED = Journey(journeys.refuse_and_retry, "completed", SENT, controls=(("warehouses.decline", 1),))
 
 POINTS: Mapping[str, tuple[tuple[Stage, ...], Journey]] = {
@@ -109,21 +112,40 @@ POINTS: Mapping[str, tuple[tuple[Stage, ...], Journey]] = {
     "closing.end": (OWN, FORCED),
     "write_offs.write_off": (OWN, WRITTEN_OFF),
 }
+BY_COMMAND: Mapping[str, tuple[str, Journey]] = {
+    "amend": ("amendments.apply", CHANGED),
+    "cancel": ("stock.cancel", KEPT),
+    "carrier_event": ("shipments.scan", BROUGHT_BACK),
+    "choose_remedy": ("records.settle_command", CHOSEN),
+    "force_close": ("closing.begin", FORCED),
+    "leave_node": ("records.settle_command", LEFT),
+    "node_report": ("shipments.report", DELIVERED),
+    "payment_event": ("records.settle_command", LAPSED),
+    "place_hold": ("records.place_hold", HELD),
+    "release_hold": ("records.end_hold", HELD_BACK),
+    "retry_now": ("records.settle_command", REFUSED),
+    "supply_arrived": ("supply.fill", TOLD),
+    "write_off": ("write_offs.write_off", WRITTEN_OFF),
+}
+"""The transaction in which a command has its effect and its outcome, and a journey in which it is sent."""
 OF_NO_ORDER = frozenset({"records.sweep", "notifications.deliver"})
 """Chores: the outages of the engine are the test of the sweep, `test_notices.py` has the cells of the outbox."""
 
 
 class Cell(NamedTuple):
-    """Where the worker dies."""
+    """Where the worker dies, and in the course of what."""
 
     name: str
     stage: Stage
+    journey: Journey
 
     def __str__(self) -> str:
-        return f"{self.name}-{self.stage}"
+        return f"{self.name}-{self.stage}-{self.journey.travel.__name__}"
 
 
-CELLS = [Cell(name, stage) for name, (stages, _) in POINTS.items() for stage in stages]
+CELLS = [Cell(name, stage, journey) for name, (stages, journey) in POINTS.items() for stage in stages]
+CELLS += [Cell(name, stage, journey) for name, journey in BY_COMMAND.values() for stage in OWN]
+CELLS = list(dict.fromkeys(CELLS))
 
 
 @dataclass(frozen=True)
@@ -143,6 +165,7 @@ class Matrix:
     cells: Mapping[Cell, Ended | BaseException]
     travelled: Sequence[Journey]
     checked: Checked
+    outcomes: Mapping[str, Set[str]]  # what became of the commands of each kind
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +177,9 @@ async def matrix(breakable_stack: RunStack, tmp_path_factory: pytest.TempPathFac
     simulation = Simulation(site.simulated_state)
     usual = await Shop(await site.connect(), engine, simulation).opens(backorder_retry_s=3)
     hasty = await Shop(usual.client, engine, simulation).opens(reservation_limit_s=1, hold_through_payment_window=False)
-    for shop in (usual, hasty):
+    asking = await Shop(usual.client, engine, simulation).opens(carrier_trouble={"lost": "ask"})
+    shops = {"usual": usual, "hasty": hasty, "asking": asking}
+    for shop in shops.values():
         await shop.stocks("LAMP", EAST=len(CELLS) * TRIES, WEST=len(CELLS))
         await shop.lets_wait("VASE")
     gate = asyncio.Semaphore(AT_ONCE)
@@ -162,29 +187,35 @@ async def matrix(breakable_stack: RunStack, tmp_path_factory: pytest.TempPathFac
     with dying_worker(site, folder) as points:
 
         async def one(cell: Cell) -> Ended:
-            journey = POINTS[cell.name][1]
             async with gate:
                 for _ in range(TRIES):
-                    travelled.append(journey)
-                    ended = await _travel(hasty if journey.short_hold else usual, journey, cell, points)
-                    if ended.struck or ended != _as_wanted(journey, struck=False):
+                    travelled.append(cell.journey)
+                    ended = await _travel(shops[cell.journey.rules], cell, points)
+                    if ended.struck or ended != _as_wanted(cell.journey, struck=False):
                         break
             return ended
 
         ends = await asyncio.gather(*(one(cell) for cell in CELLS), return_exceptions=True)
         checked = await run_checks(engine, lambda: provider_objects(simulation))
-    yield Matrix(dict(zip(CELLS, ends, strict=True)), travelled, checked)
+        told = await usual.sql("SELECT kind, array_agg(DISTINCT state) AS states FROM commands GROUP BY kind")
+    outcomes = {row["kind"]: frozenset(row["states"]) for row in told}
+    yield Matrix(dict(zip(CELLS, ends, strict=True)), travelled, checked, outcomes)
     simulation.close()
     await engine.dispose()
 
 
-async def _travel(shop: Shop, journey: Journey, cell: Cell, points: Failpoints) -> Ended:
+async def _travel(shop: Shop, cell: Cell, points: Failpoints) -> Ended:
+    journey = cell.journey
     placed = shop.order((journey.item, 1), pay=journey.pay)
     for name, value in journey.controls:
         shop.control(placed, name, value)
     workflow_id = f"order-{placed.order_id}"
-    points.arm(workflow_id, cell.name, cell.stage)
+    if journey.before is None:
+        points.arm(workflow_id, cell.name, cell.stage)
     order: Order = await journeys.begin(shop, placed)
+    if journey.before is not None:
+        await journey.before(shop, order)
+        points.arm(workflow_id, cell.name, cell.stage)
     await journey.travel(shop, order)
     closed = await asyncio.wait_for(order.handle.result(), journeys.PATIENCE_S)
     effects = tuple(sorted((e.kind, e.amount_minor) for e in shop.simulation.effects(order.id)))
@@ -205,14 +236,24 @@ def test_every_activity_has_its_cells(site: Site) -> None:
     assert names == set(POINTS) | OF_NO_ORDER
 
 
+def test_every_command_has_its_cells() -> None:
+    """A new command without cells fails here."""
+    assert set(BY_COMMAND) == set(COMMANDS)
+
+
 @pytest.mark.parametrize("cell", CELLS, ids=str)
 def test_an_order_survives_the_death_of_its_worker(matrix: Matrix, cell: Cell) -> None:
     """It ends as it should, and everything at the providers happened exactly once."""
-    journey = POINTS[cell.name][1]
     ended = matrix.cells[cell]
     if isinstance(ended, BaseException):
         raise ended
-    assert ended == _as_wanted(journey, struck=True)
+    assert ended == _as_wanted(cell.journey, struck=True)
+
+
+@pytest.mark.parametrize("kind", sorted(COMMANDS))
+def test_commands_have_one_outcome_whoever_dies(matrix: Matrix, kind: str) -> None:
+    """Those of this kind that were sent again and again under their ids, and were answered, are recorded as applied."""
+    assert matrix.outcomes[kind] == {"applied"}
 
 
 def test_every_law_holds_afterwards(matrix: Matrix) -> None:

@@ -1,4 +1,4 @@
-"""Two commands at almost the same moment: cancel against release, hand-over, short pick and amendment.
+"""Two commands at almost the same moment: cancel against release, hand-over, capture, short pick and amendment.
 
 Whatever the timing: never both, never neither. `python -m tests.e2e.test_interleavings --timings 1000 --seed 1` tries
 more moments than a test run has time for, and tells how often they ended how.
@@ -44,12 +44,14 @@ class Race(NamedTuple):
 
     Attributes:
         cancelled: how many units may be cancelled in the end; anything else is a fault.
+        items: what is ordered, two units of each.
     """
 
     ready: Callable[[Shop, Order], Awaitable[Part | None]]
     other: Callable[[Part], Message] | None
     cancel: tuple[LineUnits, ...]
     cancelled: frozenset[int]
+    items: tuple[str, ...] = ITEMS
 
 
 async def _at_once(shop: Shop, order: Order) -> Part | None:
@@ -64,6 +66,14 @@ async def _labelled(shop: Shop, order: Order) -> Part | None:
     (part,) = await shop.released(order)
     await shop.packs(order, part)
     return part
+
+
+async def _one_labelled(shop: Shop, order: Order) -> Part | None:
+    """Two nodes have their parts. The first one's parcel is ready, and the bank takes its time."""
+    first, _ = await shop.released(order, 2)
+    await shop.packs(order, first)
+    shop.control(order.placed, "payments.delay_ms", 150)
+    return first
 
 
 def _report(part: Part, kind: ReportKind, **more: Any) -> Message:
@@ -92,6 +102,7 @@ ALL = 4
 RACES: Mapping[str, Race] = {
     "release": Race(_at_once, None, (), frozenset({ALL})),
     "hand_over": Race(_labelled, _hand_over, (), frozenset({ALL, 0})),
+    "capture": Race(_one_labelled, _hand_over, (LineUnits(2, 2),), frozenset({2}), ("DESK", "SOFA")),
     "short_pick": Race(_at_the_node, _short, (LineUnits(1, 2),), frozenset({2})),
     "amend": Race(_at_the_node, _more, (LineUnits(1, 2),), frozenset({2})),
 }
@@ -100,7 +111,7 @@ RACES: Mapping[str, Race] = {
 async def _race(shop: Shop, name: str, seed: int) -> tuple[str, list[str]]:
     """One timing: what came of it, and what went wrong."""
     race, dice, fickle = RACES[name], random.Random(f"{name}-{seed}"), Fickle(shop, seed)
-    placed = shop.order(*((item, ALL // len(ITEMS)) for item in ITEMS))
+    placed = shop.order(*((item, ALL // len(race.items)) for item in race.items))
     shop.control(placed, "warehouses.stop", "stopped")
     order = await shop.submit(placed)
     part = await race.ready(shop, order)
@@ -158,9 +169,11 @@ class Tries:
         """All of them, so many at once; then every law must hold."""
         async with serving(site, cache=2000) as make:
             shop = await make().opens()
+            stock = self.timings * len(self.names) * ALL
             for item in ITEMS:
-                stock = self.timings * len(self.names) * ALL
                 await shop.stocks(item, EAST=stock, MID=stock)
+            await shop.stocks("DESK", EAST=stock)  # no node has both: two parcels
+            await shop.stocks("SOFA", MID=stock)
             gate = asyncio.Semaphore(AT_ONCE)
             seeds = range(self.seed, self.seed + self.timings)
             await asyncio.gather(*(self._one(gate, shop, name, seed) for seed in seeds for name in self.names))

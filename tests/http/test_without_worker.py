@@ -1,7 +1,11 @@
 """Nobody polls: everything is durable and answered 202; nothing is lost, nothing is a 500."""
 
+import asyncio
 import time
 
+import httpx2
+
+from tests.support.eventually import eventually
 from tests.support.front_desk import FrontDesk
 
 
@@ -77,6 +81,31 @@ async def test_a_cancellation_without_a_worker_is_left_with_the_order(idle_desk:
         if event.HasField("workflow_execution_signaled_event_attributes")
     ]
     assert signals == ["cancel"]
+
+
+async def test_an_outcome_that_comes_as_the_waiting_ends_is_told(idle_desk: FrontDesk) -> None:
+    """Not 202 with a place to look: the refusal that has its row by then."""
+    storefront = await idle_desk.known("storefront")
+    created = await storefront.post("/v1/orders", idle_desk.order(("LAMP", 1)), {"prefer": "wait=0.2"})
+    order_id = created.json()["id"]
+
+    async def asks() -> httpx2.Response:
+        path = f"/v1/orders/{order_id}/cancellations"
+        return await storefront.post(path, {"reason": "changed_mind"}, {"prefer": "wait=1"})
+
+    async def settled() -> bool:
+        return bool(
+            await idle_desk.shop.sql(
+                "UPDATE commands SET state = 'refused', outcome = CAST(:told AS jsonb), settled_at = now()"
+                " WHERE order_id = :o AND state = 'received' RETURNING 1",
+                o=order_id,
+                told='{"code": "handed_over", "detail": "it has left"}',
+            )
+        )
+
+    answer, _ = await asyncio.gather(asks(), eventually(settled))
+    assert answer.status_code == 409
+    assert (answer.json()["type"], answer.json()["reason"]) == ("/problems/action-not-available", "handed_over")
 
 
 async def test_the_eleventh_command_in_flight_is_refused(idle_desk: FrontDesk) -> None:

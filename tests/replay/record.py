@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from activities.stock import FLOW
 from domain.amendment import SetQuantity, SetShipTo, Substitute
 from domain.ids import derived_id
 from domain.orders import CarrierEventType, HoldBlock, HoldType, NodeTrouble, ReportKind
@@ -21,6 +22,8 @@ from tests.support.shop import ZONE, Order, Shop
 from tests.support.stack import RunStack, start_run_stack
 
 HISTORIES = Path(__file__).with_name("histories")
+NEWEST = HISTORIES / f"flow_{FLOW}"
+"""Where histories are recorded. Those of earlier flows stay as they are: orders like them may be running."""
 Journey = Callable[[Shop], Awaitable[Order]]
 SHORT_HOLD = {"reservation_limit_s": 1, "hold_through_payment_window": False}
 
@@ -657,14 +660,14 @@ JOURNEYS: dict[str, tuple[Journey, dict[str, Any]]] = {
 
 async def record(stack: RunStack, names: Sequence[str]) -> None:
     """Play these journeys and keep their histories."""
-    HISTORIES.mkdir(exist_ok=True)
+    NEWEST.mkdir(exist_ok=True)
     async with serving(await stack.new_site()) as make:
         for name in names:
             journey, rules = JOURNEYS[name]
             order = await journey(await make().opens(**rules))
             history = await order.handle.fetch_history()
             content = {"id": order.handle.id, "history": without_traces(history.to_json_dict())}
-            (HISTORIES / f"{name}.json").write_text(json.dumps(content, separators=(",", ":")) + "\n")
+            (NEWEST / f"{name}.json").write_text(json.dumps(content, separators=(",", ":")) + "\n")
 
 
 def without_traces(value: Any) -> Any:

@@ -8,6 +8,8 @@ from store.amendments import keep_address
 from store.commands import forget_addresses
 from store.engine import transaction
 from store.vault import open_vault, seal
+from tests.support.arrivals import all_arrives
+from tests.support.eventually import eventually
 from tests.support.shop import ZONE, Order, Shop
 from workflows.messages import AmendOrder
 
@@ -106,3 +108,25 @@ async def test_the_sweep_forgets_what_waits_for_nothing(shop: Shop) -> None:
     assert forgotten >= 1
     rows = await shop.sql("SELECT command_id FROM vault_changes WHERE order_id = :o", o=order.id)
     assert [row["command_id"] for row in rows] == [waits.command_id]
+
+
+async def test_a_node_that_is_being_told_of_the_work_is_stopped_and_told_anew(shop: Shop) -> None:
+    """Its reply is on the way when the address changes: the old one may be on its papers by then."""
+    # given
+    await shop.stocks("LAMP", EAST=1)
+    placed = shop.order(("LAMP", 1))
+    shop.control(placed, "warehouses.delay_ms", 1200)
+    order = await shop.submit(placed)
+
+    async def is_told() -> bool:
+        parts = (await order.handle.query("state"))["fulfillments"].values()
+        return any(part["in_call"] for part in parts)
+
+    await eventually(is_told)
+    # when
+    outcome = await shop.amend(order, HERE)
+    # then
+    assert outcome.state == "confirmed"
+    shop.normal(placed, "warehouses.delay_ms")
+    await all_arrives(shop, order, captured=1500)
+    assert shop.effects(order, "warehouses") == [("release", 0), ("stop", 0), ("release", 0)]

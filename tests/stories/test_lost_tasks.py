@@ -3,13 +3,21 @@
 from collections.abc import Awaitable, Callable
 
 from activities.contract import CommandRef
-from activities.records import EndHoldAsk, RecordActivities
+from activities.records import EndHoldAsk, RecordActivities, SettleAsk
 from activities.stock import CancelAsk, StockActivities
-from domain.lifecycle import HoldState
+from domain.lifecycle import HoldState, PaymentState
 from domain.orders import OPERATOR, SYSTEM, CancelReason, HoldType
 from tests.support.eventually import eventually
-from tests.support.shop import Order, Shop
-from workflows.messages import CancelledLine, CancelOrder, CancelOutcome, LineUnits, ReleaseHold
+from tests.support.shop import Order, Shop, refusal_of
+from workflows.messages import (
+    CancelledLine,
+    CancelOrder,
+    CancelOutcome,
+    LineUnits,
+    PaymentEvent,
+    PaymentEventOutcome,
+    ReleaseHold,
+)
 
 ShopWith = Callable[..., Awaitable[Shop]]
 
@@ -118,5 +126,49 @@ async def test_a_hold_that_was_released_is_not_rejected_at_its_limit(shop: Shop)
     # then
     assert await shop.holds(order) == [("fraud", "released")]
     await shop.new_method(order, "pm_ok")
+    assert (await shop.sees_through(order)).status == "completed"
+    await shop.agrees(order)
+
+
+async def _recorded(shop: Shop, order: Order, command: PaymentEvent, state: str, outcome_json: str) -> None:
+    """The row of a payment event as a lost task has left it."""
+    await RecordActivities(shop.engine).settle_command(
+        SettleAsk(
+            order_id=order.id,
+            actor=OPERATOR,
+            command=CommandRef(
+                command_id=command.command_id,
+                kind="payment_event",
+                payload_json=command.model_dump_json(),
+                outcome_json=outcome_json,
+                state=state,
+            ),
+        )
+    )
+
+
+async def test_a_payment_event_is_answered_as_its_row_says(shop: Shop) -> None:
+    """One was refused and one applied by tasks that the order lost: neither is taken anew, another one is."""
+    # given
+    await shop.stocks("LAMP", EAST=1)
+    order = await shop.place(("LAMP", 1), pay="pm_declined")
+    await shop.becomes(order, wait_cause="payment_declined")
+    refused, applied = (
+        PaymentEvent(command_id=name, tender_id=order.tender_id, fact="method_updated", reference="pm_ok")
+        for name in ("refused", "applied")
+    )
+    told = PaymentEventOutcome(
+        applied=True, tender_id=order.tender_id, state=PaymentState.FAILED, order_version=1, decline_code="expired"
+    )
+    await _recorded(shop, order, refused, "refused", '{"code": "order_closed", "detail": "closed by force"}')
+    await _recorded(shop, order, applied, "applied", told.model_dump_json())
+    # when
+    refusal = await refusal_of(shop.new_method(order, "pm_ok", "refused"))
+    answer = await shop.new_method(order, "pm_ok", "applied")
+    # then
+    assert (refusal.code, refusal.detail) == ("order_closed", "closed by force")
+    assert answer.model_copy(update={"order_version": told.order_version}) == told
+    assert (await shop.header(order))["wait_cause"] == "payment_declined"
+    await shop.new_method(order, "pm_ok", "another")
     assert (await shop.sees_through(order)).status == "completed"
     await shop.agrees(order)

@@ -5,18 +5,20 @@ Nobody here is surprised by silence: a message is sent again under its own id un
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from temporalio.client import WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
 from temporalio.exceptions import ApplicationError
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from domain.amendment import SetQuantity, SetShipTo
+from domain.cases import PARCEL_REMEDY
 from domain.orders import CarrierEventType, HoldBlock, HoldType, NodeTrouble, PlaceOrder, ReportKind
 from providers.payments import CaptureRequest
 from providers.payments.simulated import SimulatedPayments
 from tests.support.eventually import eventually
 from tests.support.shop import ZONE, Order, Shop
+from tests.support.shop_views import task_was_lost
 
 T = TypeVar("T")
 PATIENCE_S = 300
@@ -30,7 +32,9 @@ class Journey:
     Attributes:
         controls: how the simulated providers treat it, `warehouses.stop=too_late` and so on.
         effects: kind and amount of everything that must have happened at the providers, sorted.
-        short_hold: whether its reservation lasts for a second only.
+        rules: of the shop: `usual`, `hasty` (a reservation lasts for a second only) or `asking` (what is to be done
+            about a lost parcel, and nobody looks for supply unasked).
+        before: what happens to it before its worker may die.
         item: what is ordered; of `VASE` nothing is there, and orders may wait for it.
     """
 
@@ -39,7 +43,8 @@ class Journey:
     effects: tuple[tuple[str, int], ...]
     pay: str = "pm_ok"
     controls: tuple[tuple[str, str | int], ...] = ()
-    short_hold: bool = False
+    rules: Literal["usual", "hasty", "asking"] = "usual"
+    before: Callable[[Shop, Order], Awaitable[None]] | None = None
     item: str = "LAMP"
 
 
@@ -177,6 +182,23 @@ async def wait_for_supply(shop: Shop, order: Order) -> None:
     await deliver(shop, order)
 
 
+async def look_in_vain(shop: Shop, order: Order) -> None:
+    """Nothing is there, and the order has seen so; read from its history, because a query would need a worker."""
+
+    async def looked() -> bool:
+        history = await order.handle.fetch_history()
+        return any(b"supply.fill" in event.SerializeToString() for event in history.events)
+
+    await eventually(looked, PATIENCE_S, every_s=0.25)
+
+
+async def hear_of_supply(shop: Shop, order: Order) -> None:
+    """A unit comes in, and the order is told."""
+    await shop.receives("VASE", "EAST", 1)
+    await insist(lambda: shop.supply_arrives(order, "VASE"))
+    await deliver(shop, order)
+
+
 async def leave(shop: Shop, order: Order) -> None:
     """Its node takes no new work: it stops, and the next one ships."""
     first = await _released(shop, order)
@@ -219,6 +241,18 @@ async def lose(shop: Shop, order: Order) -> None:
     await _elsewhere(shop, order, first)
 
 
+async def lose_and_choose(shop: Shop, order: Order) -> None:
+    """The carrier loses the parcel, a person is asked, and has the customer paid back."""
+    part = await _shipped(shop, order)
+    await insist(lambda: shop.scan(order, part["shipment_id"], CarrierEventType.LOST))
+
+    async def asked() -> bool:
+        return any(code == PARCEL_REMEDY for code, _, _ in await shop.cases(order))
+
+    await eventually(asked, PATIENCE_S, every_s=0.25)
+    await insist(lambda: shop.remedy(order, "refund"))
+
+
 async def bring_back(shop: Shop, order: Order) -> None:
     """The carrier brings the parcel back to its node: its units are on hand again, its money goes home."""
     part = await _shipped(shop, order)
@@ -253,7 +287,7 @@ async def insist(send: Callable[[], Awaitable[T]]) -> T:
         except WorkflowUpdateRPCTimeoutOrCancelledError:
             return False
         except RPCError as error:
-            if error.status not in (RPCStatusCode.FAILED_PRECONDITION, RPCStatusCode.ABORTED):
+            if not task_was_lost(error):
                 raise
             return False  # the engine has just noticed the death, and takes no updates for a moment
         except WorkflowUpdateFailedError as error:

@@ -24,7 +24,7 @@ from tests.support.outlet import provider_objects
 from tests.support.reference import OVER, Said, differences
 from tests.support.serving import serving
 from tests.support.shop import Shop, later
-from tests.support.shop_views import Order
+from tests.support.shop_views import Order, task_was_lost
 from tests.support.stack import Site
 from worker import make_sweep
 from workflows.messages import CancelOrder, CarrierEvent, LineUnits, NodeReport, PaymentEvent, ReleaseHold
@@ -202,7 +202,7 @@ class Fickle:
 
 async def _over(order: Order, error: RPCError) -> str | None:
     """The answer of an order that is over; None while it only missed the message, or lost a task."""
-    if error.status in (RPCStatusCode.FAILED_PRECONDITION, RPCStatusCode.ABORTED):
+    if task_was_lost(error):
         return None
     if error.status is not RPCStatusCode.NOT_FOUND:
         raise error

@@ -188,7 +188,7 @@ class Shop(ShopViews):
     async def supply_arrives(self, order: Order, name: str, command_id: str = "supply-1") -> SupplyOutcome:
         """Somebody tells the order."""
         message = SupplyArrived(command_id=command_id, sku=self.sku(name))
-        return await order.handle.execute_update("supply_arrived", message, id=command_id, result_type=SupplyOutcome)
+        return await order.update("supply_arrived", message, id=command_id, result_type=SupplyOutcome)
 
     def order(
         self,
@@ -348,7 +348,7 @@ class Shop(ShopViews):
             occurred_at=datetime.now(UTC),
             **more,
         )
-        return await order.handle.execute_update("node_report", message, id=key, result_type=ReportOutcome)
+        return await order.update("node_report", message, id=key, result_type=ReportOutcome)
 
     async def scan(
         self,
@@ -365,7 +365,7 @@ class Shop(ShopViews):
         message = CarrierEvent(
             command_id=key, shipment_id=shipment_id, event_id=event, type=kind, occurred_at=at or datetime.now(UTC)
         )
-        return await order.handle.execute_update("carrier_event", message, id=key, result_type=ScanOutcome)
+        return await order.update("carrier_event", message, id=key, result_type=ScanOutcome)
 
     async def packs(self, order: Order, part: dict[str, Any]) -> None:
         """A node packs, and the label is there."""
@@ -427,16 +427,14 @@ class Shop(ShopViews):
         """Somebody cancels; `more` are restock, refund, actor. A story that sends it twice names the update id."""
         named = tuple(LineUnits(*units) for units in lines)
         message = CancelOrder(command_id=command_id, reason=CancelReason.CHANGED_MIND, lines=named, **more)
-        return await order.handle.execute_update(
-            "cancel", message, id=update_id or command_id, result_type=CancelOutcome
-        )
+        return await order.update("cancel", message, id=update_id or command_id, result_type=CancelOutcome)
 
     async def amend(
         self, order: Order, *changes: Any, command_id: str = "amend-1", update_id: str = "", **more: Any
     ) -> AmendOutcome:
         """Somebody changes the order; `more` are actor, reason, reference."""
         message = AmendOrder(command_id=command_id, changes=changes, **more)
-        return await order.handle.execute_update("amend", message, id=update_id or command_id, result_type=AmendOutcome)
+        return await order.update("amend", message, id=update_id or command_id, result_type=AmendOutcome)
 
     async def begins_to_amend(self, order: Order, *changes: Any, command_id: str = "amend-1") -> Any:
         """Somebody changes the order and does not wait; the handle gives the outcome."""
@@ -487,18 +485,14 @@ class Shop(ShopViews):
             fact="method_updated",
             reference=reference,
         )
-        return await order.handle.execute_update(
-            "payment_event", message, id=command_id, result_type=PaymentEventOutcome
-        )
+        return await order.update("payment_event", message, id=command_id, result_type=PaymentEventOutcome)
 
     async def hold(
         self, order: Order, hold_type: HoldType, command_id: str = "hold-1", update_id: str = "", **more: Any
     ) -> HoldOutcome:
         """Somebody holds the order; `more` are line_no, blocks, lasts_s, reason."""
         message = PlaceHold(command_id=command_id, type=hold_type, **more)
-        return await order.handle.execute_update(
-            "place_hold", message, id=update_id or command_id, result_type=HoldOutcome
-        )
+        return await order.update("place_hold", message, id=update_id or command_id, result_type=HoldOutcome)
 
     async def end_hold(
         self, order: Order, hold_id: str, decision: HoldDecision = "release", command_id: str = ""
@@ -506,7 +500,7 @@ class Shop(ShopViews):
         """Somebody releases or rejects a hold."""
         key = command_id or f"end-{hold_id}"
         message = ReleaseHold(command_id=key, hold_id=hold_id, decision=decision)
-        return await order.handle.execute_update("release_hold", message, id=key, result_type=HoldOutcome)
+        return await order.update("release_hold", message, id=key, result_type=HoldOutcome)
 
     async def stores(self, order: Order, kind: str, message: BaseModel, actor: Actor) -> None:
         """What the front end writes before it sends a command."""
@@ -525,29 +519,29 @@ class Shop(ShopViews):
     async def leaves(self, order: Order, part: dict[str, Any], command_id: str = "leave-1") -> LeaveOutcome:
         """Somebody has a fulfillment order sourced again, without its node."""
         message = LeaveNode(command_id=command_id, fulfillment_id=part["fulfillment_id"])
-        return await order.handle.execute_update("leave_node", message, id=command_id, result_type=LeaveOutcome)
+        return await order.update("leave_node", message, id=command_id, result_type=LeaveOutcome)
 
     async def remedy(
         self, order: Order, remedy: Literal["refund", "reship"], command_id: str = "remedy-1", shipment_id: str = ""
     ) -> RemedyOutcome:
         """Somebody decides how parcels that do not arrive are made good."""
         message = ChooseRemedy(command_id=command_id, remedy=remedy, shipment_id=shipment_id or None)
-        return await order.handle.execute_update("choose_remedy", message, id=command_id, result_type=RemedyOutcome)
+        return await order.update("choose_remedy", message, id=command_id, result_type=RemedyOutcome)
 
     async def forces(self, order: Order, command_id: str = "force-1") -> ForceCloseOutcome:
         """Operations close the order by force."""
         message = ForceClose(command_id=command_id, reason="node_gone")
-        return await order.handle.execute_update("force_close", message, id=command_id, result_type=ForceCloseOutcome)
+        return await order.update("force_close", message, id=command_id, result_type=ForceCloseOutcome)
 
     async def writes_off(self, order: Order, command_id: str = "write-off-1") -> WriteOffOutcome:
         """Finance gives up what cannot be taken any more."""
         message = WriteOff(command_id=command_id)
-        return await order.handle.execute_update("write_off", message, id=command_id, result_type=WriteOffOutcome)
+        return await order.update("write_off", message, id=command_id, result_type=WriteOffOutcome)
 
     async def retry(self, order: Order, command_id: str = "retry-1") -> RetryOutcome:
         """Somebody says: now."""
         message = RetryNow(command_id=command_id)
-        return await order.handle.execute_update("retry_now", message, id=command_id, result_type=RetryOutcome)
+        return await order.update("retry_now", message, id=command_id, result_type=RetryOutcome)
 
 
 async def refusal_of(call: Any) -> Refusal:

@@ -1,17 +1,23 @@
 """What a story looks at: rows, histories, effects at the providers, all of them exact."""
 
+import asyncio
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.client import Client, WorkflowHandle
+from temporalio.service import RPCError, RPCStatusCode
 
 from domain.orders import PlaceOrder
 from providers.simulation import Simulation
 from tests.support.eventually import eventually
 from workflows.messages import AcceptOutcome, OrderClosed
+
+T = TypeVar("T")
+_ATTEMPTS = 20
+_PAUSE_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,25 @@ class Order:
     def tender_id(self) -> str:
         """The id of its first tender."""
         return self.placed.tenders[0].tender_id
+
+    async def update(self, name: str, message: object, *, id: str, result_type: type[T]) -> T:  # noqa: A002 - as the SDK
+        """Tell the order something and wait for the answer; again under the same id where only its task was lost."""
+        for _ in range(_ATTEMPTS):
+            try:
+                return await self.handle.execute_update(name, message, id=id, result_type=result_type)
+            except RPCError as error:
+                if not task_was_lost(error):
+                    raise
+            await asyncio.sleep(_PAUSE_S)
+        return await self.handle.execute_update(name, message, id=id, result_type=result_type)
+
+
+def task_was_lost(error: RPCError) -> bool:
+    """Whether the engine gave up the task that had read a message: the message is taken when it is sent again.
+
+    The server does so where the task's completion comes too late, or is refused because something else came in.
+    """
+    return error.status in (RPCStatusCode.FAILED_PRECONDITION, RPCStatusCode.ABORTED)
 
 
 @dataclass
