@@ -36,7 +36,7 @@ from worker import make_activities, make_worker
 
 AT_ONCE = 48
 """As many as keep the engine busy: then what it does at once varies least from machine to machine."""
-BATCHES = 4
+BATCHES = 3
 BARE_BATCHES = 1
 DRAIN_S = 11.0
 """A backend of PostgreSQL that falls idle reports what it committed within 10 s, not at once."""

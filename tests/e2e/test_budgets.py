@@ -1,6 +1,7 @@
 """The budgets of one order: events, server commits, remote activities, own transactions.
 
-Events are exact; commits are averaged over many orders, with the idle server's own taken off.
+Events are exact; commits are averaged over many orders, with the idle server's own taken off. How much
+the engine does together depends on how busy the machine is otherwise, so `make test` runs these by themselves.
 """
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from bench.counts import Counts, measure
 from bench.meters import engines
 
+pytestmark = pytest.mark.alone
 ORDERS = 150
 
 
