@@ -43,7 +43,7 @@ KEPT = Journey(journeys.cancel_without_refund, "cancelled", (*PAID, ("release", 
 CANCELLED_PACKED = Journey(journeys.cancel_packed, "cancelled", (*LET_GO, ("label", 0), ("label_void", 0)))
 NOT_STOPPED = Journey(journeys.cancel_in_vain, "completed", SENT, controls=(("warehouses.stop", "too_late"),))
 REFUNDED = Journey(journeys.cancel_captured, "cancelled", (*PAID, ("refund", 1500), ("release", 0), ("stop", 0)))
-LAPSED = Journey(journeys.lapse_and_pay, "completed", SENT, pay="pm_declined", rules="hasty")
+LAPSED = Journey(journeys.lapse_and_pay, "completed", SENT, pay="pm_declined", shop="hasty")
 HELD = Journey(journeys.hold_and_release, "completed", SENT)
 HELD_BACK = Journey(journeys.hold_and_reject, "cancelled", LET_GO)
 WAITED = Journey(journeys.wait_for_supply, "completed", SENT, item="VASE")
@@ -68,8 +68,8 @@ LOST = Journey(journeys.lose, "completed", (*SENT, ("label", 0), ("release", 0))
 BROUGHT_BACK = Journey(journeys.bring_back, "completed", (*SENT, ("refund", 1500)))
 RECALLED = Journey(journeys.recall, "completed", (*SENT, ("recall", 0), ("refund", 1500)))
 NOT_RECALLED = Journey(journeys.recall_in_vain, "completed", SENT, controls=(("carriers.recall", "too_late"),))
-TOLD = Journey(journeys.hear_of_supply, "completed", SENT, before=journeys.look_in_vain, item="VASE", rules="asking")
-CHOSEN = Journey(journeys.lose_and_choose, "completed", (*SENT, ("refund", 1500)), rules="asking")
+TOLD = Journey(journeys.hear_of_supply, "completed", SENT, before=journeys.look_in_vain, item="VASE", shop="own")
+CHOSEN = Journey(journeys.lose_and_choose, "completed", (*SENT, ("refund", 1500)), shop="asking")
 REFUSED = Journey(journeys.refuse_and_retry, "completed", SENT, controls=(("warehouses.decline", 1),))
 
 POINTS: Mapping[str, tuple[tuple[Stage, ...], Journey]] = {
@@ -175,13 +175,17 @@ async def matrix(breakable_stack: RunStack, tmp_path_factory: pytest.TempPathFac
     folder = tmp_path_factory.mktemp("points")
     engine = make_engine(site.settings().dsn, 10)
     simulation = Simulation(site.simulated_state)
-    usual = await Shop(await site.connect(), engine, simulation).opens(backorder_retry_s=3)
-    hasty = await Shop(usual.client, engine, simulation).opens(reservation_limit_s=1, hold_through_payment_window=False)
-    asking = await Shop(usual.client, engine, simulation).opens(carrier_trouble={"lost": "ask"})
-    shops = {"usual": usual, "hasty": hasty, "asking": asking}
-    for shop in shops.values():
+    client = await site.connect()
+
+    async def opened(carrier_trouble: dict[str, str] | None = None, **rules: object) -> Shop:
+        shop = await Shop(client, engine, simulation).opens(carrier_trouble, **rules)
         await shop.stocks("LAMP", EAST=len(CELLS) * TRIES, WEST=len(CELLS))
         await shop.lets_wait("VASE")
+        return shop
+
+    usual = await opened(backorder_retry_s=3)
+    hasty = await opened(reservation_limit_s=1, hold_through_payment_window=False)
+    shops = {"usual": usual, "hasty": hasty, "asking": await opened({"lost": "ask"})}
     gate = asyncio.Semaphore(AT_ONCE)
     travelled: list[Journey] = []
     with dying_worker(site, folder) as points:
@@ -190,7 +194,7 @@ async def matrix(breakable_stack: RunStack, tmp_path_factory: pytest.TempPathFac
             async with gate:
                 for _ in range(TRIES):
                     travelled.append(cell.journey)
-                    ended = await _travel(shops[cell.journey.rules], cell, points)
+                    ended = await _travel(shops.get(cell.journey.shop) or await opened(), cell, points)
                     if ended.struck or ended != _as_wanted(cell.journey, struck=False):
                         break
             return ended

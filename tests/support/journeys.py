@@ -32,8 +32,8 @@ class Journey:
     Attributes:
         controls: how the simulated providers treat it, `warehouses.stop=too_late` and so on.
         effects: kind and amount of everything that must have happened at the providers, sorted.
-        rules: of the shop: `usual`, `hasty` (a reservation lasts for a second only) or `asking` (what is to be done
-            about a lost parcel, and nobody looks for supply unasked).
+        shop: `usual`, `hasty` (a reservation lasts for a second only), `asking` (what is to be done about a lost
+            parcel) or `own`: no other order wants its items, and no order looks for supply unasked.
         before: what happens to it before its worker may die.
         item: what is ordered; of `VASE` nothing is there, and orders may wait for it.
     """
@@ -43,7 +43,7 @@ class Journey:
     effects: tuple[tuple[str, int], ...]
     pay: str = "pm_ok"
     controls: tuple[tuple[str, str | int], ...] = ()
-    rules: Literal["usual", "hasty", "asking"] = "usual"
+    shop: Literal["usual", "hasty", "asking", "own"] = "usual"
     before: Callable[[Shop, Order], Awaitable[None]] | None = None
     item: str = "LAMP"
 
