@@ -285,13 +285,13 @@ async def _resume(change: OrderChange, fulfillment_id: str) -> None:
 
 def _opened(actor: Actor, row: control.KnownCommand | None) -> CommandOpened:
     """A command that was refused once stays refused: it has one outcome for ever."""
-    if row is None or row.state != "refused":
-        if row is None or row.state != "applied":
-            return CommandOpened(actor=actor)
-        return CommandOpened(actor=actor, applied=True, outcome_json=json.dumps(row.outcome))
-    told = row.outcome or {}
-    code, detail = str(told.get("code", "refused")), str(told.get("detail", "refused before"))
-    return CommandOpened(actor=actor, code=code, detail=detail)
+    told = row.outcome if row is not None and row.outcome else {}
+    if row is not None and row.state == "refused":
+        code, detail = str(told.get("code", "refused")), str(told.get("detail", "refused before"))
+        return CommandOpened(actor=actor, code=code, detail=detail)
+    if row is not None and row.state == "applied":
+        return CommandOpened(actor=actor, applied=True, outcome_json=json.dumps(told))
+    return CommandOpened(actor=actor)
 
 
 def _lost(found: list[tuple[str, str]]) -> tuple[LostCommand, ...]:
