@@ -83,7 +83,7 @@ class StockReserved(Frozen):
     version: int
     grant: Grant | None = None
     sealed: bool = False  # commands of this order must come through the API
-    flow: int = 1  # from 2 on payment events, retries and news of supply are read at their rows
+    flow: int = 1  # what differs from 2 on is in decision 0030
     waiting: tuple[tuple[int, int], ...] = ()  # line number, units
     waits_since: datetime | None = None
     waits_until: datetime | None = None

@@ -183,15 +183,15 @@ async def _sent(
         case Pending(note=note):
             if asked.key is not None:
                 await call.front.write(lambda c: mark_answered(c, asked))
-            if wait.total_s > 0 and (late := await _came_late(call, head, message, stored, opened)):
-                return late
+            if wait.total_s > 0 and (known := await _settled_meanwhile(call, head, message, stored, opened)):
+                return known
             return Outcome(stored, {}, done=False, replayed=opened.by_key, note=note)
 
 
-async def _came_late(
+async def _settled_meanwhile(
     call: Call, head: OrderHead, message: Message, stored: StoredCommand, opened: Opened
 ) -> Outcome | None:
-    """The outcome that came just as the time to wait for it was over: nobody should have to look for it."""
+    """The outcome that came another way, or just as the time to wait was over: nobody should have to look for it."""
     found = await call.front.read(lambda c: find_command(c, stored.order_id, stored.command_id))
     if found is None or found.outcome is None:
         return None
@@ -249,9 +249,8 @@ async def _nobody_there(
     call: Call, head: OrderHead, message: Message, stored: StoredCommand, opened: Opened
 ) -> Outcome:
     """No open workflow: the order has ended meanwhile, or has not been started yet."""
-    found = await call.front.read(lambda c: find_command(c, stored.order_id, stored.command_id))
-    if found is not None and found.outcome is not None:
-        return _settled(head, message, found, opened)
+    if known := await _settled_meanwhile(call, head, message, stored, opened):
+        return known
     ref = OrderRef("id", head.order_id)
     for now in await call.front.read(lambda c: read_heads(c, call.principal, call.operation_id, ref)):
         if now.terminal:

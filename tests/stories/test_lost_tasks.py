@@ -22,6 +22,19 @@ from workflows.messages import (
 ShopWith = Callable[..., Awaitable[Shop]]
 
 
+def _ref(
+    command: CancelOrder | ReleaseHold | PaymentEvent, kind: str, outcome_json: str, state: str = "applied"
+) -> CommandRef:
+    """What a task that is lost has left of a command."""
+    return CommandRef(
+        command_id=command.command_id,
+        kind=kind,
+        payload_json=command.model_dump_json(),
+        outcome_json=outcome_json,
+        state=state,
+    )
+
+
 async def _cancelled_unheard(shop: Shop, order: Order, command: CancelOrder, owed_less: int) -> CancelOutcome:
     """What is left of a cancellation of waiting units when the engine refuses the task that wrote it."""
     outcome = CancelOutcome(
@@ -39,12 +52,7 @@ async def _cancelled_unheard(shop: Shop, order: Order, command: CancelOrder, owe
             reason=command.reason,
             command_id=command.command_id,
             actor=SYSTEM,
-            command=CommandRef(
-                command_id=command.command_id,
-                kind="cancel",
-                payload_json=command.model_dump_json(),
-                outcome_json=outcome.model_dump_json(),
-            ),
+            command=_ref(command, "cancel", outcome.model_dump_json()),
             step="at_once",
             backordered_units=tuple((n, q) for n, q in command.lines),
             no_longer_owed_minor=((1, owed_less),),
@@ -110,12 +118,7 @@ async def test_a_hold_that_was_released_is_not_rejected_at_its_limit(shop: Shop)
             state=HoldState.RELEASED,
             actor=OPERATOR,
             reason="known",
-            command=CommandRef(
-                command_id="unheard",
-                kind="release_hold",
-                payload_json=command.model_dump_json(),
-                outcome_json=outcome.model_dump_json(),
-            ),
+            command=_ref(command, "release_hold", outcome.model_dump_json()),
         )
     )
 
@@ -133,17 +136,7 @@ async def test_a_hold_that_was_released_is_not_rejected_at_its_limit(shop: Shop)
 async def _recorded(shop: Shop, order: Order, command: PaymentEvent, state: str, outcome_json: str) -> None:
     """The row of a payment event as a lost task has left it."""
     await RecordActivities(shop.engine).settle_command(
-        SettleAsk(
-            order_id=order.id,
-            actor=OPERATOR,
-            command=CommandRef(
-                command_id=command.command_id,
-                kind="payment_event",
-                payload_json=command.model_dump_json(),
-                outcome_json=outcome_json,
-                state=state,
-            ),
-        )
+        SettleAsk(order_id=order.id, actor=OPERATOR, command=_ref(command, "payment_event", outcome_json, state))
     )
 
 
