@@ -9,11 +9,7 @@ async def test_one_lamp_goes_all_the_way(shop: Shop) -> None:
     await shop.stocks("LAMP", EAST=5)
     # when
     order = await shop.place(("LAMP", 2))
-    (part,) = await shop.released(order)
-    await shop.ships(order, part)
-    await shop.becomes(order, payment_status="captured")  # else the delivery may come first: both are right
-    await shop.delivers(order, part)
-    closed = await order.handle.result()
+    closed = await shop.is_paid_and_arrives(order)
     # then
     assert closed.status == "completed"
     assert await shop.events(order) == [

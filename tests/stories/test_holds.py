@@ -72,7 +72,7 @@ async def test_schedule_keeps_units_reserved_and_uncommitted(shop: Shop) -> None
     outcome = await shop.end_hold(order, _hold_id(order))
     # then
     assert outcome.state == "released"
-    assert (await shop.sees_through(order)).status == "completed"
+    assert (await shop.is_paid_and_arrives(order)).status == "completed"
     assert await shop.rests(order) == [
         "order.confirmed",
         "hold.placed",

@@ -19,7 +19,7 @@ async def test_a_reservation_that_lapsed_is_made_again_once_the_payment_comes(sh
     assert await shop.reserved("LAMP") == {"EAST": 0}
     # when
     await shop.new_method(order, "pm_ok")
-    closed = await shop.sees_through(order)
+    closed = await shop.is_paid_and_arrives(order)
     # then
     assert closed.status == "completed"
     assert await shop.rests(order) == [

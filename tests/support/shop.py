@@ -408,6 +408,14 @@ class Shop(ShopViews):
             await self.delivers(order, part)
         return await order.handle.result()
 
+    async def is_paid_and_arrives(self, order: Order) -> OrderClosed:
+        """Its only parcel leaves, is paid, and is delivered then. Unwaited for, the delivery may come first."""
+        (part,) = await self.released(order)
+        await self.ships(order, part)
+        await self.becomes(order, payment_status="captured")
+        await self.delivers(order, part)
+        return await order.handle.result()
+
     async def lapses(self, order: Order) -> None:
         """Wait until the order's reservation has expired."""
 
